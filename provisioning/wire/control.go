@@ -1,0 +1,104 @@
+package wire
+
+import (
+	"net/netip"
+	"time"
+
+	"github.com/towpath/towpath/tunnel/wgkey"
+)
+
+// Paths of the control API. Enrolment runs over plain HTTP(S) and is sealed; the others run inside WireGuard, to Hub.Address and
+// Hub.ControlPort, where the caller is known by its address and so by its key.
+const (
+	PathIdentity = "/v1/identity" // GET: Identity
+	PathEnroll   = "/v1/enroll"   // POST: SealedRequest → SealedResponse
+	PathWatch    = "/v1/watch"    // GET ?have=<generation>: a stream of Frame, one JSON object a line
+	PathReport   = "/v1/report"   // POST: Report
+)
+
+// Limits of the contract, in bytes. A reader refuses what is larger.
+const (
+	MaxEnrollBody = 64 << 10
+	MaxFrame      = 4 << 20
+	MaxReport     = 256 << 10
+)
+
+// HeartbeatEvery is how often an idle watch stream carries a heartbeat; a Node calls the stream dead after three are missing.
+const HeartbeatEvery = 15 * time.Second
+
+// Frame is one line of the watch stream.
+type Frame struct {
+	// NetMap is set when the Node's map changed.
+	NetMap *Signed `json:"netmap,omitempty"`
+	// Generation is the newest generation that the Node's current map is true for; sent with every frame.
+	Generation uint64 `json:"generation"`
+	// Now is the coordinator's clock, for Nodes whose NTP is blocked.
+	Now time.Time `json:"now"`
+}
+
+// EnrollRequest is what a box seals to the coordinator.
+type EnrollRequest struct {
+	Format    int             `json:"format"`
+	TokenID   string          `json:"token_id"`
+	Secret    []byte          `json:"secret"`
+	PublicKey wgkey.PublicKey `json:"public_key"`
+	// Now is the box's clock.
+	Now   time.Time `json:"now"`
+	Facts Facts     `json:"facts"`
+}
+
+// Facts are what a box tells of itself. They inform and may contradict the plan; they never decide a route.
+type Facts struct {
+	Hostname string `json:"hostname,omitempty"`
+	Serial   string `json:"serial,omitempty"`
+	Model    string `json:"model,omitempty"`
+	Version  string `json:"version,omitempty"`
+	// LANs are the prefixes of the box's own interfaces.
+	LANs []netip.Prefix `json:"lans,omitempty"`
+}
+
+// EnrollResponse is what the coordinator seals back. Exactly one of Error and NetMap is set.
+type EnrollResponse struct {
+	Error  *Refusal  `json:"error,omitempty"`
+	NetMap *Signed   `json:"netmap,omitempty"`
+	Now    time.Time `json:"now"`
+}
+
+// Refusal is an error with words for a person.
+type Refusal struct {
+	Code    string `json:"code"`
+	Message string `json:"message"`
+	// Hint says what to do.
+	Hint string `json:"hint,omitempty"`
+}
+
+// Error makes a Refusal an error.
+func (r *Refusal) Error() string { return r.Message }
+
+// Report flows up from a Node. It holds no patient data.
+type Report struct {
+	Format int `json:"format"`
+	// Applied is the generation the Node has made true; ApplyError is why a newer one is not.
+	Applied    uint64      `json:"applied"`
+	ApplyError string      `json:"apply_error,omitempty"`
+	Conditions []Condition `json:"conditions,omitempty"`
+	Facts      Facts       `json:"facts"`
+	Queues     []Queue     `json:"queues,omitempty"`
+}
+
+// Condition is a named health fact.
+type Condition struct {
+	Code     string    `json:"code"`
+	Severity string    `json:"severity"` // "info", "warning", "error"
+	Message  string    `json:"message"`
+	Since    time.Time `json:"since"`
+}
+
+// Queue is the fill of one durable queue.
+type Queue struct {
+	Name      string `json:"name"`
+	Queued    int    `json:"queued"`
+	Parked    int    `json:"parked"`
+	Bytes     int64  `json:"bytes"`
+	Delivered uint64 `json:"delivered"`
+}

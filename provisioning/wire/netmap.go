@@ -1,0 +1,129 @@
+package wire
+
+import (
+	"net/netip"
+	"time"
+
+	"github.com/towpath/towpath/tunnel/wgkey"
+)
+
+// Format is the number of the contract this build speaks.
+//
+//	1  2026-11  enrolment, watch, report, complete NetMaps
+const Format = 1
+
+// SiteKind says what a Site is for.
+type SiteKind string
+
+// The kinds of Site.
+const (
+	Clinic SiteKind = "clinic"
+	Center SiteKind = "center"
+)
+
+// Protocol is what a Service speaks.
+type Protocol string
+
+// The protocols of a Service.
+const (
+	DICOM Protocol = "dicom"
+	HL7   Protocol = "hl7"
+)
+
+// Mode says who answers the sender.
+type Mode string
+
+// The modes of a Service.
+const (
+	// Queued means that the near gateway answers as soon as the bytes are synced to its disk, and delivers later.
+	Queued Mode = "queued"
+	// PassThrough means that the far application itself answers.
+	PassThrough Mode = "pass-through"
+)
+
+// NetMap is everything one Node has to know and make true. It is complete: nothing outlives it that it does not name.
+type NetMap struct {
+	Format int `json:"format"`
+	// Network identifies the network: the fingerprint of its signing key, see NetworkID.
+	Network string `json:"network"`
+	// Generation grows with every change of the network's intent. A Node refuses a lower one than it has.
+	Generation uint64    `json:"generation"`
+	Issued     time.Time `json:"issued"`
+	// Expires is when a Node starts to warn. It never stops a running Node.
+	Expires time.Time `json:"expires"`
+	Self    Self      `json:"self"`
+	// Overlay lists all prefixes of the plan. Traffic to them may leave through the tunnel only.
+	Overlay []netip.Prefix `json:"overlay"`
+	Hub     Hub            `json:"hub"`
+	Peers   []Peer         `json:"peers,omitempty"`
+	Offers  []Offer        `json:"offers,omitempty"`
+	Uses    []Use          `json:"uses,omitempty"`
+}
+
+// Self is the Node the NetMap is for.
+type Self struct {
+	Node      string          `json:"node"`
+	PublicKey wgkey.PublicKey `json:"public_key"`
+	Site      string          `json:"site"`
+	SiteKind  SiteKind        `json:"site_kind"`
+	// Address is the Node's fixed overlay address.
+	Address netip.Addr `json:"address"`
+}
+
+// Hub is the coordinator's own WireGuard endpoint.
+type Hub struct {
+	PublicKey wgkey.PublicKey `json:"public_key"`
+	// Endpoints are host:port, names or literals, in order of preference.
+	Endpoints []string   `json:"endpoints"`
+	Address   netip.Addr `json:"address"`
+	// ControlPort is where the control API listens inside the tunnel.
+	ControlPort uint16 `json:"control_port"`
+}
+
+// Peer is another Node this one may talk to.
+type Peer struct {
+	Node      string          `json:"node"`
+	Site      string          `json:"site"`
+	PublicKey wgkey.PublicKey `json:"public_key"`
+	// Endpoints are host:port, names or literals, in order of preference; none means that the peer calls.
+	Endpoints  []string       `json:"endpoints,omitempty"`
+	AllowedIPs []netip.Prefix `json:"allowed_ips"`
+	// Keepalive is in seconds; 0 is none.
+	Keepalive int `json:"keepalive,omitempty"`
+}
+
+// Offer is a Service at the Node's own Site that others may use: listen on the overlay, forward to Target on the LAN.
+type Offer struct {
+	Service  string   `json:"service"`
+	Protocol Protocol `json:"protocol"`
+	// AETitle is the called AE title of a DICOM Service.
+	AETitle string `json:"ae_title,omitempty"`
+	// Port is the TCP port on the Node's overlay address.
+	Port uint16 `json:"port"`
+	// Target is host:port on the Site's LAN.
+	Target string `json:"target"`
+	// From names who may connect, by overlay prefix. Never empty: no grant, no Offer.
+	From []Source `json:"from"`
+}
+
+// Source is a Site that may use an Offer.
+type Source struct {
+	Site   string       `json:"site"`
+	Prefix netip.Prefix `json:"prefix"`
+}
+
+// Use is a Service of another Site that the Node's own Site may use: listen on the LAN, carry to Address on the overlay.
+type Use struct {
+	Service  string   `json:"service"`
+	Site     string   `json:"site"` // whose Service it is
+	Protocol Protocol `json:"protocol"`
+	Mode     Mode     `json:"mode"`
+	// LANPort is the TCP port on the Node's LAN side. Several Uses may share one; then AETitle or Receiver tells them apart.
+	LANPort uint16 `json:"lan_port"`
+	// AETitle is the called AE title a modality must use.
+	AETitle string `json:"ae_title,omitempty"`
+	// Receiver is the receiving application (MSH-5) or "application^facility" (MSH-5 and MSH-6); empty takes all messages of the port.
+	Receiver string `json:"receiver,omitempty"`
+	// Address is where the Service is on the overlay.
+	Address netip.AddrPort `json:"address"`
+}
