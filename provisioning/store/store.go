@@ -18,23 +18,29 @@ var (
 	ErrExists = errors.New("exists already")
 	// ErrOverlap means that the database refused a Range because it overlaps another.
 	ErrOverlap = errors.New("the range overlaps another")
+	// ErrOutside means that the database refused an allocation because it lies in no pool.
+	ErrOutside = errors.New("the range lies in no pool")
 	// ErrInUse means that other rows still refer to the one to be removed.
 	ErrInUse = errors.New("still in use")
+	// ErrClosed means that the Store was closed, before the call or during it.
+	ErrClosed = errors.New("the store is closed")
 )
 
-// Store is the coordinator's database.
+// Store is the coordinator's database. Times come back in UTC with the nanoseconds they had; a zero time stays zero.
 type Store interface {
 	// View runs fn in a read transaction with one consistent picture.
 	View(ctx context.Context, fn func(Tx) error) error
 	// Update runs fn in a write transaction, which is rolled back if fn or the commit fails. When fn succeeded and has called
-	// Bump, watchers are woken after the commit. fn may be run again after a conflict and must have no other effects.
+	// Bump, watchers are woken after the commit. fn may be run again after a conflict and must have no other effects. After an error
+	// of a write, fn must return one: whether the transaction is still usable differs by engine. Update does not nest.
 	Update(ctx context.Context, fn func(Tx) error) error
-	// Watch returns as soon as the generation is above have, with the generation there is.
+	// Watch returns as soon as the generation is above have, with the generation there is; ErrClosed after Close.
 	Watch(ctx context.Context, have uint64) (uint64, error)
 	Close() error
 }
 
-// Tx groups the queries by noun. It is valid only inside View or Update; writing inside View fails.
+// Tx groups the queries by noun. It is valid only inside View or Update; writing inside View fails. What refers to a row that does not
+// exist, such as a Node of an unknown Site, is refused with ErrNotFound, and so is changing or removing such a row.
 type Tx interface {
 	Meta
 	Sites() Sites
@@ -63,7 +69,8 @@ type Sites interface {
 	ByName(string) (provisioning.Site, error)
 	List() ([]provisioning.Site, error) // by name
 	Update(provisioning.Site) error
-	Remove(provisioning.SiteID) error // ErrInUse while nodes, services or grants refer to it
+	// Remove takes the site's tokens along; ErrInUse while nodes, services or grants refer to it.
+	Remove(provisioning.SiteID) error
 }
 
 // Nodes are found by ID, key or address.
@@ -73,7 +80,7 @@ type Nodes interface {
 	ByKey(wgkey.PublicKey) (provisioning.Node, error)
 	ByAddress(netip.Addr) (provisioning.Node, error)
 	List() ([]provisioning.Node, error) // by site name, then address
-	// Report writes the fields of the last report only.
+	// Report writes the fields of the last report only: Facts, LastSeen, Applied, ApplyError, Conditions and Queues.
 	Report(provisioning.Node) error
 	Remove(provisioning.NodeID) error
 }
@@ -85,6 +92,7 @@ type Tokens interface {
 	List() ([]provisioning.Token, error) // newest first
 	// Use marks a token used; ErrExists if it is used or revoked already.
 	Use(id provisioning.TokenID, by provisioning.NodeID, at time.Time) error
+	// Revoke withdraws a token; the first time stays.
 	Revoke(id provisioning.TokenID, at time.Time) error
 	RemoveOf(provisioning.SiteID) error
 }
@@ -100,29 +108,44 @@ type Services interface {
 
 // Grants have no id: service and site name one.
 type Grants interface {
-	Create(provisioning.Grant) error // ErrExists
-	List() ([]provisioning.Grant, error)
+	Create(provisioning.Grant) error     // ErrExists
+	List() ([]provisioning.Grant, error) // by service, then site
 	Remove(provisioning.ServiceID, provisioning.SiteID) error
 }
 
-// Ranges is the address plan. Prefixes are immutable: a change is a Remove and a Create.
+// Ranges is the address plan. Prefixes are immutable: a change is a Remove and a Create. The database holds these rules by itself:
+//
+//   - pools are disjoint;
+//   - allocations and reservations, quarantined ones included, are disjoint;
+//   - an allocation lies in one pool;
+//   - an allocation and a foreign range are disjoint, whichever comes second.
+//
+// Foreign ranges may overlap each other, pools and reservations: a site's LAN is a fact that a reservation cannot refuse.
 type Ranges interface {
-	// Create returns the row with its ID, or ErrOverlap.
+	// Create returns the row with its ID, or ErrOverlap with the range in the way, or ErrOutside.
 	Create(provisioning.Range) (provisioning.Range, error)
-	List() ([]provisioning.Range, error) // by prefix, pools before what is in them
-	// Quarantine keeps a range excluded until the given time, without an owner.
+	List() ([]provisioning.Range, error) // by family and prefix, pools before what is in them
+	// Of returns the ranges of one owner, in the order of List.
+	Of(owner string) ([]provisioning.Range, error)
+	// Overlapping returns the ranges that share an address with p, in the order of List.
+	Overlapping(p netip.Prefix) ([]provisioning.Range, error)
+	// Revision is a number that changes with every Create, Remove and Sweep that had an effect: an index of the plan built at
+	// one revision is true for as long as it stands.
+	Revision() (uint64, error)
+	// Quarantine keeps an allocation or reservation excluded until the given time, without an owner.
 	Quarantine(id int64, until time.Time) error
-	Remove(id int64) error
-	// Sweep removes what was quarantined until before now and returns how many.
+	Remove(id int64) error // ErrInUse for a pool with allocations
+	// Sweep removes what was quarantined until now or earlier and returns how many.
 	Sweep(now time.Time) (int, error)
 }
 
 // Events is the audit trail: append only.
 type Events interface {
-	// Append fills Seq, Prev and Hash.
+	// Append fills Seq, Prev and Hash, see Seal.
 	Append(provisioning.Event) (provisioning.Event, error)
 	// List returns up to limit events with Seq above after, oldest first.
 	List(after uint64, limit int) ([]provisioning.Event, error)
-	// Verify walks the chain and returns the Seq of the first broken entry, or 0.
+	// Verify walks the chain and returns the Seq of the first broken entry, or 0. It cannot see that the newest entries were cut
+	// off; who wants to know keeps the last Hash elsewhere.
 	Verify() (uint64, error)
 }

@@ -102,3 +102,7 @@ type Queue struct {
 	Bytes     int64  `json:"bytes"`
 	Delivered uint64 `json:"delivered"`
 }
+
+// NodeKeepalive is the persistent keepalive of a Node towards the hub, and towards peers it has to call: short enough for the UDP timeout
+// of 30 s that many carriers' address translators have.
+const NodeKeepalive = 25 * time.Second

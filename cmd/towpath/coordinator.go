@@ -1,0 +1,327 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strconv"
+	"syscall"
+	"time"
+
+	"github.com/urfave/cli/v2"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/towpath/towpath/cmd/towpath/internal/box"
+	"github.com/towpath/towpath/cmd/towpath/internal/ui"
+	"github.com/towpath/towpath/gateway/state"
+	"github.com/towpath/towpath/provisioning/adminapi"
+	"github.com/towpath/towpath/provisioning/coordinator"
+	"github.com/towpath/towpath/provisioning/hub"
+	"github.com/towpath/towpath/provisioning/nodeapi"
+	"github.com/towpath/towpath/provisioning/store/sqlite"
+	"github.com/towpath/towpath/provisioning/wire"
+	"github.com/towpath/towpath/tunnel/netstack"
+)
+
+const (
+	defaultDir    = "/var/lib/towpath/coordinator"
+	databaseFile  = "towpath.db"
+	adminSocket   = "admin.sock"
+	centerDir     = "center"
+	centerToken   = "token"
+	defaultHTTP   = 8080
+	defaultHub    = 51820
+	defaultCenter = 51821
+	// localActor is who acts through the coordinator's own socket, in the audit trail.
+	localActor = "local"
+)
+
+func dirFlag() cli.Flag {
+	return &cli.StringFlag{
+		Name: "dir", Value: defaultDir, EnvVars: []string{"TOWPATH_DIR"},
+		Usage: "the coordinator's `DIRECTORY`: its keys, its database and its socket",
+	}
+}
+
+func coordinatorCommand() *cli.Command {
+	return group("coordinator", "make and run the network's coordinator", coordinatorInitCommand(), coordinatorServeCommand())
+}
+
+func coordinatorInitCommand() *cli.Command {
+	return &cli.Command{
+		Name: "init", Usage: "make a new network: its keys, its database, its address plan",
+		Description: `Boxes reach the coordinator at --host on UDP --hub-port and TCP --http-port. With --with-center NAME the same machine is also
+the gateway of the center of that name, on UDP --center-port; "towpath coordinator serve" then runs both.`,
+		Flags: []cli.Flag{
+			dirFlag(),
+			&cli.StringSliceFlag{Name: "host", Required: true, Usage: "`NAME` or address under which boxes reach this machine; may be given several times, best first"},
+			&cli.StringFlag{Name: "bind", Usage: "local `ADDRESS` of the enrolment port; all addresses if not given"},
+			&cli.UintFlag{Name: "http-port", Value: defaultHTTP, Usage: "TCP `PORT` of enrolment"},
+			&cli.UintFlag{Name: "hub-port", Value: defaultHub, Usage: "UDP `PORT` of the coordinator's own WireGuard endpoint"},
+			&cli.StringSliceFlag{Name: "pool", Usage: "address `PREFIX` of the plan; 10.201.0.0/16 if not given; may be given several times"},
+			&cli.BoolFlag{Name: "force-pool", Usage: "take pools that are a bad idea, such as 100.64.0.0/10"},
+			&cli.StringFlag{Name: "with-center", Usage: "`NAME` of a center whose gateway runs on this machine too"},
+			&cli.UintFlag{Name: "center-port", Value: defaultCenter, Usage: "UDP `PORT` of that gateway"},
+			&cli.StringFlag{Name: "center-lan", Usage: "local `ADDRESS` where the center's own systems connect; all addresses if not given"},
+			&cli.StringFlag{Name: "center-backend", Value: box.Auto, Usage: "tunnel `BACKEND` of that gateway: auto, userspace or netstack"},
+		},
+		Action: func(c *cli.Context) error {
+			if _, err := args(c); err != nil {
+				return err
+			}
+			cfg, opt, err := initOptions(c)
+			if err != nil {
+				return err
+			}
+			dir := c.String("dir")
+			if err := initCoordinator(c.Context, dir, cfg, opt); err != nil {
+				if errors.Is(err, os.ErrPermission) {
+					return ui.Hint(err, "run as root, or choose another --dir")
+				}
+				return err
+			}
+			fmt.Fprintf(c.App.Writer, "The network is ready in %s. Back this directory up: its keys cannot be made again.\nStart it now: towpath coordinator serve --dir %s\n", dir, dir)
+			return nil
+		},
+	}
+}
+
+func initOptions(c *cli.Context) (coordinatorConfig, coordinator.InitOptions, error) {
+	var opt coordinator.InitOptions
+	for _, name := range []string{"http-port", "hub-port", "center-port"} {
+		if p := c.Uint(name); p == 0 || p > 65535 {
+			return coordinatorConfig{}, opt, ui.Usagef("ports are 1 to 65535", "--%s %d is no port", name, p)
+		}
+	}
+	cfg := coordinatorConfig{
+		Listen:  net.JoinHostPort(c.String("bind"), strconv.Itoa(int(c.Uint("http-port")))),
+		HubPort: uint16(c.Uint("hub-port")),
+	}
+	for _, h := range c.StringSlice("host") {
+		opt.URLs = append(opt.URLs, "http://"+net.JoinHostPort(h, strconv.Itoa(int(c.Uint("http-port")))))
+		opt.HubEndpoints = append(opt.HubEndpoints, net.JoinHostPort(h, strconv.Itoa(int(cfg.HubPort))))
+	}
+	for _, s := range c.StringSlice("pool") {
+		p, err := netip.ParsePrefix(s)
+		if err != nil {
+			return cfg, opt, ui.Usagef("such as 10.201.0.0/16", "--pool %q is no prefix", s)
+		}
+		opt.Pools = append(opt.Pools, p)
+	}
+	opt.ForcePool = c.Bool("force-pool")
+	if name := c.String("with-center"); name != "" {
+		port := uint16(c.Uint("center-port"))
+		cfg.Center = &centerConfig{
+			Site: name, Port: port, Backend: c.String("center-backend"),
+			Endpoint: net.JoinHostPort(c.StringSlice("host")[0], strconv.Itoa(int(port))),
+		}
+		if s := c.String("center-lan"); s != "" {
+			a, err := netip.ParseAddr(s)
+			if err != nil {
+				return cfg, opt, ui.Usagef("give an address of this machine", "--center-lan %q is no IP address", s)
+			}
+			cfg.Center.LAN = a
+		}
+	}
+	return cfg, opt, nil
+}
+
+// initCoordinator makes a network in dir. With a center it also makes the center's site and leaves a token where serve redeems it,
+// through the same door as every other box.
+func initCoordinator(ctx context.Context, dir string, cfg coordinatorConfig, opt coordinator.InitOptions) error {
+	keys, err := coordinator.CreateKeys(dir)
+	if err != nil {
+		return err
+	}
+	st, err := sqlite.Open(ctx, filepath.Join(dir, databaseFile), sqlite.Options{})
+	if err != nil {
+		return fmt.Errorf("make the database: %w", err)
+	}
+	defer func() { _ = st.Close() }()
+	if err := coordinator.Init(ctx, st, opt); err != nil {
+		return err
+	}
+	if err := cfg.save(dir); err != nil {
+		return err
+	}
+	if cfg.Center == nil {
+		return nil
+	}
+	co, err := coordinator.New(st, keys, coordinator.Options{})
+	if err != nil {
+		return err
+	}
+	if _, err := co.CreateSite(ctx, localActor, coordinator.NewSite{Name: cfg.Center.Site, Kind: wire.Center, Endpoint: cfg.Center.Endpoint}); err != nil {
+		return err
+	}
+	_, tok, err := co.CreateToken(ctx, localActor, cfg.Center.Site, 0)
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Join(dir, centerDir), 0o700); err != nil {
+		return fmt.Errorf("make the center's directory: %w", err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, centerDir, centerToken), []byte(tok.Reveal()), 0o600); err != nil {
+		return fmt.Errorf("leave the center's token: %w", err)
+	}
+	return nil
+}
+
+func coordinatorServeCommand() *cli.Command {
+	return &cli.Command{
+		Name: "serve", Usage: "run the coordinator, until it is stopped",
+		Flags: append([]cli.Flag{dirFlag()}, logFlags()...),
+		Action: func(c *cli.Context) error {
+			if _, err := args(c); err != nil {
+				return err
+			}
+			return serveCoordinator(c.Context, c.String("dir"), newLogger(c))
+		},
+	}
+}
+
+// serveCoordinator wires the coordinator role: store, use cases, hub, the two HTTP servers and, with a center, its gateway.
+func serveCoordinator(ctx context.Context, dir string, log *slog.Logger) error {
+	cfg, err := loadCoordinatorConfig(dir)
+	if err != nil {
+		return err
+	}
+	keys, err := coordinator.LoadKeys(dir)
+	if err != nil {
+		return err
+	}
+	st, err := sqlite.Open(ctx, filepath.Join(dir, databaseFile), sqlite.Options{Log: log})
+	if err != nil {
+		return fmt.Errorf("open the database: %w", err)
+	}
+	defer func() { _ = st.Close() }()
+	co, err := coordinator.New(st, keys, coordinator.Options{Log: log})
+	if err != nil {
+		return err
+	}
+	public, err := listenTCP(ctx, cfg.Listen, "--http-port of \"towpath coordinator init\"")
+	if err != nil {
+		return err
+	}
+	admin, err := listenSocket(ctx, filepath.Join(dir, adminSocket))
+	if err != nil {
+		_ = public.Close()
+		return err
+	}
+	dev, err := netstack.New(netstack.Options{Log: log.With("role", "hub"), Name: "hub"})
+	if err != nil {
+		return fmt.Errorf("make the hub's tunnel: %w", err)
+	}
+	defer func() { _ = dev.Close() }()
+	h := hub.New(hub.Config{Device: dev, Stack: dev, Coordinator: co, Port: cfg.HubPort, Log: log})
+
+	tasks, ctx := errgroup.WithContext(ctx)
+	tasks.Go(func() error { return h.Run(ctx) })
+	tasks.Go(func() error { return serveHTTP(ctx, public, nodeapi.Public(co)) })
+	tasks.Go(func() error { return serveHTTP(ctx, admin, adminapi.Handler(co, localActor, log)) })
+	if cfg.Center != nil {
+		tasks.Go(func() error {
+			select {
+			case <-h.Ready():
+			case <-ctx.Done():
+				return nil
+			}
+			return serveCenter(ctx, dir, *cfg.Center, log)
+		})
+	}
+	log.Info("coordinator is up", "enrolment", public.Addr(), "hub_port", cfg.HubPort, "network", keys.NetworkID())
+	if err := tasks.Wait(); err != nil && !errors.Is(err, context.Canceled) {
+		return err
+	}
+	return nil
+}
+
+// serveCenter runs the center's gateway in this process, and enrolls it first if it is new.
+func serveCenter(ctx context.Context, dir string, cfg centerConfig, log *slog.Logger) error {
+	sd, err := openState(filepath.Join(dir, centerDir))
+	if err != nil {
+		return err
+	}
+	defer func() { _ = sd.Close() }()
+	if _, err := sd.Identity(); errors.Is(err, state.ErrNotEnrolled) {
+		text, err := os.ReadFile(sd.Path(centerToken))
+		if err != nil {
+			return ui.Hint(fmt.Errorf("read the center's token: %w", err),
+				"make one with \"towpath token new --site %s\" and write it to %s", cfg.Site, sd.Path(centerToken))
+		}
+		if _, err := enroll(ctx, sd, string(text), http.DefaultTransport); err != nil {
+			return fmt.Errorf("enroll the center's gateway: %w", err)
+		}
+		if err := os.Remove(sd.Path(centerToken)); err != nil {
+			return fmt.Errorf("remove the used token: %w", err)
+		}
+	}
+	return runGateway(ctx, sd, gatewayOptions{LAN: cfg.LAN, Port: cfg.Port, Backend: cfg.Backend, Interface: box.Interface}, log)
+}
+
+func listenTCP(ctx context.Context, addr, setting string) (net.Listener, error) {
+	var lc net.ListenConfig
+	l, err := lc.Listen(ctx, "tcp", addr)
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return nil, ui.Hint(fmt.Errorf("TCP %s is in use by another program", addr), "stop that program, or choose another %s", setting)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("listen on %s: %w", addr, err)
+	}
+	return l, nil
+}
+
+// listenSocket opens the admin socket. The database's lock says that no other coordinator of this directory lives.
+func listenSocket(ctx context.Context, path string) (net.Listener, error) {
+	var d net.Dialer
+	if c, err := d.DialContext(ctx, "unix", path); err == nil {
+		_ = c.Close()
+		return nil, ui.Hint(fmt.Errorf("a coordinator runs in %s already", filepath.Dir(path)), "stop it first")
+	}
+	_ = os.Remove(path)
+	var lc net.ListenConfig
+	l, err := lc.Listen(ctx, "unix", path)
+	if err != nil {
+		return nil, fmt.Errorf("open the admin socket: %w", err)
+	}
+	if err := os.Chmod(path, 0o600); err != nil {
+		_ = l.Close()
+		return nil, fmt.Errorf("protect the admin socket: %w", err)
+	}
+	return l, nil
+}
+
+// httpGrace is how long requests in flight may take at shutdown.
+const httpGrace = 3 * time.Second
+
+func serveHTTP(ctx context.Context, l net.Listener, h http.Handler) error {
+	srv := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: time.Minute, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 16 << 10}
+	stopped := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(stopped)
+		grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), httpGrace)
+		defer cancel()
+		if srv.Shutdown(grace) != nil {
+			_ = srv.Close()
+		}
+	})
+	err := srv.Serve(l)
+	if !stop() {
+		<-stopped
+	}
+	if !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("serve HTTP at %s: %w", l.Addr(), err)
+	}
+	return nil
+}
+
+// adminClient talks to the coordinator of --dir.
+func adminClient(c *cli.Context) *adminapi.Client {
+	return adminapi.NewClient(filepath.Join(c.String("dir"), adminSocket))
+}

@@ -1,0 +1,55 @@
+package box
+
+import (
+	"fmt"
+	"log/slog"
+	"os"
+
+	"github.com/towpath/towpath/gateway"
+	"github.com/towpath/towpath/tunnel/netstack"
+	"github.com/towpath/towpath/tunnel/userspace"
+)
+
+// Interface is the name of the tunnel's network interface, where the backend has one.
+const Interface = "tow0"
+
+// Backends that a person may ask for.
+const (
+	Auto      = "auto"
+	Netstack  = "netstack"
+	Userspace = "userspace"
+)
+
+// Device makes the tunnel device: the backend asked for, or the best this machine allows. The reason is logged.
+func Device(backend, iface string, log *slog.Logger) (gateway.Device, error) {
+	if backend == Auto {
+		var why string
+		backend, why = choose()
+		log.Info("tunnel backend chosen", "backend", backend, "reason", why)
+	}
+	switch backend {
+	case Netstack:
+		d, err := netstack.New(netstack.Options{Log: log, Name: iface})
+		if err != nil {
+			return nil, fmt.Errorf("make the netstack tunnel: %w", err)
+		}
+		return d, nil
+	case Userspace:
+		d, err := userspace.New(userspace.Options{Log: log, Name: iface})
+		if err != nil {
+			return nil, fmt.Errorf("make the userspace tunnel: %w", err)
+		}
+		return d, nil
+	}
+	return nil, fmt.Errorf("there is no backend %q: use %s, %s or %s", backend, Auto, Userspace, Netstack)
+}
+
+func choose() (backend, why string) {
+	if os.Geteuid() != 0 {
+		return Netstack, "not running as root"
+	}
+	if _, err := os.Stat("/dev/net/tun"); err != nil {
+		return Netstack, "no /dev/net/tun here"
+	}
+	return Userspace, "root and /dev/net/tun are there"
+}

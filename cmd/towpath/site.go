@@ -1,0 +1,102 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"net/netip"
+	"strconv"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/towpath/towpath/cmd/towpath/internal/ui"
+	"github.com/towpath/towpath/provisioning/adminapi"
+)
+
+func siteCommand() *cli.Command {
+	return group("site", "the places of the network: clinics and centers",
+		&cli.Command{
+			Name: "add", Usage: "plan a new site, with addresses of its own", ArgsUsage: "NAME",
+			Description: `NAME is a short lower-case word that everybody will use. The coordinator picks the site's addresses; --prefix asks for certain
+ones. A center that clinics shall reach needs --endpoint.`,
+			Flags: []cli.Flag{
+				dirFlag(), jsonFlag(),
+				&cli.StringFlag{Name: "kind", Value: "clinic", Usage: "`KIND` of site: clinic or center"},
+				&cli.StringFlag{Name: "title", Usage: "`TEXT` for people, such as the full name"},
+				&cli.StringFlag{Name: "endpoint", Usage: "`HOST:PORT` (UDP) at which the site's gateway can be reached from outside"},
+				&cli.StringFlag{Name: "prefix", Usage: "address `PREFIX` to allocate, such as 10.201.7.0/28"},
+				&cli.IntFlag{Name: "hosts", Usage: "`NUMBER` of addresses the site needs; 14 if not given"},
+			},
+			Action: func(c *cli.Context) error {
+				a, err := args(c, "NAME")
+				if err != nil {
+					return err
+				}
+				n := adminapi.NewSite{Name: a[0], Kind: c.String("kind"), Title: c.String("title"), Endpoint: c.String("endpoint"), Hosts: c.Int("hosts")}
+				if s := c.String("prefix"); s != "" {
+					if n.Prefix, err = netip.ParsePrefix(s); err != nil {
+						return ui.Usagef("such as 10.201.7.0/28", "--prefix %q is no prefix", s)
+					}
+				}
+				s, err := adminClient(c).CreateSite(c.Context, n)
+				if err != nil {
+					return offline(c, err)
+				}
+				return show(c, s, func(w io.Writer) error {
+					_, err := fmt.Fprintf(w, "Site %s has the addresses %s. Next: towpath token new --site %s\n", s.Name, join(s.Prefixes), s.Name)
+					return err
+				})
+			},
+		},
+		&cli.Command{
+			Name: "list", Usage: "list all sites", Flags: []cli.Flag{dirFlag(), jsonFlag()},
+			Action: func(c *cli.Context) error {
+				if _, err := args(c); err != nil {
+					return err
+				}
+				sites, err := adminClient(c).Sites(c.Context)
+				if err != nil {
+					return offline(c, err)
+				}
+				return show(c, sites, func(w io.Writer) error {
+					var rows [][]string
+					for _, s := range sites {
+						rows = append(rows, []string{s.Name, s.Kind, join(s.Prefixes), s.Endpoint, strconv.Itoa(s.Nodes), s.Title})
+					}
+					return ui.Table(w, []string{"SITE", "KIND", "ADDRESSES", "ENDPOINT", "NODES", "TITLE"}, rows)
+				})
+			},
+		},
+		&cli.Command{
+			Name: "set", Usage: "change where a site's gateway can be reached", ArgsUsage: "NAME",
+			Flags: []cli.Flag{dirFlag(), &cli.StringFlag{Name: "endpoint", Required: true, Usage: "new `HOST:PORT` (UDP); empty for a site that only calls out"}},
+			Action: func(c *cli.Context) error {
+				a, err := args(c, "NAME")
+				if err != nil {
+					return err
+				}
+				return offline(c, adminClient(c).SetSiteEndpoint(c.Context, a[0], c.String("endpoint")))
+			},
+		},
+		&cli.Command{
+			Name: "remove", Usage: "remove a site that has no nodes, services or grants any more", ArgsUsage: "NAME",
+			Description: `The site's addresses stay reserved for 30 days, so that nothing that still knows them reaches somebody else.`,
+			Flags:       []cli.Flag{dirFlag()},
+			Action: func(c *cli.Context) error {
+				a, err := args(c, "NAME")
+				if err != nil {
+					return err
+				}
+				return offline(c, adminClient(c).RemoveSite(c.Context, a[0]))
+			},
+		},
+	)
+}
+
+func join(ps []netip.Prefix) string {
+	var s []string
+	for _, p := range ps {
+		s = append(s, p.String())
+	}
+	return strings.Join(s, ", ")
+}

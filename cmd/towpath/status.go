@@ -1,0 +1,155 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/towpath/towpath/cmd/towpath/internal/ui"
+	"github.com/towpath/towpath/gateway/localapi"
+	"github.com/towpath/towpath/gateway/state"
+	"github.com/towpath/towpath/proxy"
+)
+
+func statusCommand() *cli.Command {
+	return &cli.Command{
+		Name: "status", Usage: "show how this machine's gateway is doing",
+		Description:  `Exit code 0 means healthy, 3 that something needs attention, 1 that no gateway runs here.`,
+		OnUsageError: usageError,
+		Flags:        []cli.Flag{stateFlag(), jsonFlag()},
+		Action: func(c *cli.Context) error {
+			if _, err := args(c); err != nil {
+				return err
+			}
+			s, err := localClient(c).Status(c.Context)
+			if err != nil {
+				return notRunning(c, err)
+			}
+			if err := show(c, s, func(w io.Writer) error { return printStatus(w, s) }); err != nil {
+				return err
+			}
+			if !s.Healthy {
+				return ui.Silent(ui.ExitUnhealthy)
+			}
+			return nil
+		},
+	}
+}
+
+func localClient(c *cli.Context) *localapi.Client {
+	return localapi.NewClient(filepath.Join(c.String("state"), state.SocketFile))
+}
+
+func notRunning(c *cli.Context, err error) error {
+	switch {
+	case errors.Is(err, localapi.ErrNotRunning):
+		return ui.Hint(fmt.Errorf("%w: %s", err, c.String("state")), "start it with \"towpath gateway\", or name its state directory with --state")
+	case errors.Is(err, os.ErrPermission):
+		return ui.Hint(err, "run as root or as the gateway's user")
+	}
+	return err
+}
+
+func printStatus(w io.Writer, s localapi.Status) error {
+	now := time.Now()
+	fmt.Fprintf(w, "Site %s (%s), node %s, address %s, towpath %s\n", s.Site, s.SiteKind, s.Node, s.Address, s.Version)
+	link := "not connected since " + ui.Ago(s.Coordinator.Since, now)
+	if s.Coordinator.Connected {
+		link = "connected since " + ui.Ago(s.Coordinator.Since, now)
+	}
+	fmt.Fprintf(w, "Coordinator %s; plan generation %d, applied %d\n", link, s.Coordinator.Generation, s.Coordinator.Applied)
+	if len(s.Conditions) == 0 {
+		fmt.Fprintln(w, "Healthy.")
+	}
+	for _, c := range s.Conditions {
+		fmt.Fprintf(w, "%s since %s: %s\n", c.Severity, ui.Ago(c.Since, now), c.Message)
+	}
+	fmt.Fprintf(w, "\nTunnel (%s, UDP port %d)\n", s.Tunnel.Backend, s.Tunnel.ListenPort)
+	var rows [][]string
+	for _, p := range s.Tunnel.Peers {
+		endpoint := ""
+		if p.Endpoint.IsValid() {
+			endpoint = p.Endpoint.String()
+		}
+		rows = append(rows, []string{p.Site, endpoint, ui.Ago(p.LastHandshake, now), ui.Bytes(int64(p.RxBytes)), ui.Bytes(int64(p.TxBytes))})
+	}
+	if err := ui.Table(w, []string{"PEER", "ENDPOINT", "HANDSHAKE", "RECEIVED", "SENT"}, rows); err != nil {
+		return err
+	}
+	fmt.Fprintln(w, "\nServices")
+	rows = nil
+	for _, x := range s.Services {
+		rows = append(rows, []string{x.Name, x.Side, x.Protocol, x.Address, x.AETitle + x.Receiver, x.Mode, strconv.Itoa(x.Live), counts(x.Totals)})
+	}
+	if err := ui.Table(w, []string{"SERVICE", "SIDE", "PROTOCOL", "LISTENS AT", "NAME THERE", "MODE", "LIVE", "ENDED"}, rows); err != nil {
+		return err
+	}
+	if len(s.Queues) == 0 {
+		return nil
+	}
+	fmt.Fprintln(w, "\nQueues")
+	rows = nil
+	for _, q := range s.Queues {
+		rows = append(rows, []string{q.Queue, strconv.Itoa(q.Queued), strconv.Itoa(q.Parked), ui.Bytes(q.Bytes), strconv.FormatUint(q.Delivered, 10), q.LastError})
+	}
+	return ui.Table(w, []string{"QUEUE", "WAITING", "PARKED", "SIZE", "DELIVERED", "LAST ERROR"}, rows)
+}
+
+func counts(t proxy.Totals) string {
+	var out []string
+	for _, o := range []proxy.Outcome{
+		proxy.OutcomeDone, proxy.OutcomeRefused, proxy.OutcomeUnreachable, proxy.OutcomeAborted, proxy.OutcomeMalformed, proxy.OutcomeTimeout,
+	} {
+		if n := t.Outcomes[o]; n > 0 {
+			out = append(out, fmt.Sprintf("%d %s", n, o))
+		}
+	}
+	return strings.Join(out, ", ")
+}
+
+func probeCommand() *cli.Command {
+	return &cli.Command{
+		Name: "probe", Usage: "try to open a connection inside the tunnel", ArgsUsage: "ADDRESS:PORT",
+		Description: `Asks the running gateway to connect to an overlay address and tells what came of it. Useful to see a refusal: an address of
+another clinic has no peer here, so nothing is even sent. Exit code 4 means not reached.`,
+		OnUsageError: usageError,
+		Flags:        []cli.Flag{stateFlag(), jsonFlag()},
+		Action: func(c *cli.Context) error {
+			a, err := args(c, "ADDRESS:PORT")
+			if err != nil {
+				return err
+			}
+			ap, err := netip.ParseAddrPort(a[0])
+			if err != nil {
+				return ui.Usagef("such as 10.201.0.17:11112", "%q is no address with a port", a[0])
+			}
+			r, err := localClient(c).Probe(c.Context, localapi.ProbeRequest{Address: ap})
+			if err != nil {
+				return notRunning(c, err)
+			}
+			err = show(c, r, func(w io.Writer) error {
+				if r.Reached {
+					fmt.Fprintf(w, "%s answered in %s\n", ap, r.Took.Round(time.Microsecond))
+					return nil
+				}
+				fmt.Fprintf(w, "%s was not reached: %s\n", ap, r.Error)
+				return nil
+			})
+			if err != nil {
+				return err
+			}
+			if !r.Reached {
+				return ui.Silent(ui.ExitDenied)
+			}
+			return nil
+		},
+	}
+}

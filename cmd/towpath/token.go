@@ -1,0 +1,103 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v2"
+	"rsc.io/qr"
+
+	"github.com/towpath/towpath/cmd/towpath/internal/ui"
+	"github.com/towpath/towpath/provisioning/adminapi"
+)
+
+func tokenCommand() *cli.Command {
+	return group("token", "one-time secrets with which boxes enroll",
+		&cli.Command{
+			Name: "new", Usage: "make a token for the gateway of a site",
+			Description: `The token is shown once and works once. Whoever has it first gets the site's place, so hand it over as you would a key.`,
+			Flags: []cli.Flag{
+				dirFlag(), jsonFlag(),
+				&cli.StringFlag{Name: "site", Required: true, Usage: "`NAME` of the site"},
+				&cli.DurationFlag{Name: "ttl", Value: 72 * time.Hour, Usage: "how long it may be used, as `DURATION`"},
+				&cli.BoolFlag{Name: "qr", Usage: "draw it as a QR code too"},
+			},
+			Action: func(c *cli.Context) error {
+				if _, err := args(c); err != nil {
+					return err
+				}
+				t, err := adminClient(c).CreateToken(c.Context, adminapi.NewToken{Site: c.String("site"), TTL: c.Duration("ttl")})
+				if err != nil {
+					return offline(c, err)
+				}
+				return show(c, t, func(w io.Writer) error {
+					fmt.Fprintf(w, "%s\n\nFor the gateway of site %s, once, until %s. On the box:\n  towpath enroll TOKEN\n",
+						t.Token, t.Site, t.Expires.Local().Format(time.DateTime))
+					if c.Bool("qr") {
+						return drawQR(w, t.Token)
+					}
+					return nil
+				})
+			},
+		},
+		&cli.Command{
+			Name: "list", Usage: "list tokens and what became of them", Flags: []cli.Flag{dirFlag(), jsonFlag()},
+			Action: func(c *cli.Context) error {
+				if _, err := args(c); err != nil {
+					return err
+				}
+				all, err := adminClient(c).Tokens(c.Context)
+				if err != nil {
+					return offline(c, err)
+				}
+				return show(c, all, func(w io.Writer) error {
+					var rows [][]string
+					for _, t := range all {
+						rows = append(rows, []string{t.ID, t.Site, t.State, t.Created.Local().Format(time.DateTime), t.Expires.Local().Format(time.DateTime), t.UsedBy})
+					}
+					return ui.Table(w, []string{"TOKEN", "SITE", "STATE", "MADE", "EXPIRES", "USED BY"}, rows)
+				})
+			},
+		},
+		&cli.Command{
+			Name: "revoke", Usage: "withdraw a token that was not used", ArgsUsage: "ID", Flags: []cli.Flag{dirFlag()},
+			Action: func(c *cli.Context) error {
+				a, err := args(c, "ID")
+				if err != nil {
+					return err
+				}
+				return offline(c, adminClient(c).RevokeToken(c.Context, a[0]))
+			},
+		},
+	)
+}
+
+// drawQR prints two rows of modules per line, dark on light, with the quiet zone that readers need (ISO/IEC 18004 §5.3.8).
+func drawQR(w io.Writer, text string) error {
+	code, err := qr.Encode(text, qr.L)
+	if err != nil {
+		return fmt.Errorf("draw the QR code: %w", err)
+	}
+	const quiet = 4
+	var b strings.Builder
+	b.WriteByte('\n')
+	for y := -quiet; y < code.Size+quiet; y += 2 {
+		for x := -quiet; x < code.Size+quiet; x++ {
+			switch top, bottom := code.Black(x, y), code.Black(x, y+1); {
+			case top && bottom:
+				b.WriteString(" ")
+			case top:
+				b.WriteString("▄")
+			case bottom:
+				b.WriteString("▀")
+			default:
+				b.WriteString("█")
+			}
+		}
+		b.WriteByte('\n')
+	}
+	_, err = io.WriteString(w, b.String())
+	return err
+}

@@ -1,0 +1,100 @@
+//go:build lab
+
+package gatewaytest
+
+import (
+	"encoding/json"
+	"path/filepath"
+	"strconv"
+	"testing"
+	"time"
+)
+
+// Fleet runs the towpath program in the lab: the coordinator with the center's gateway in the center, gateways in the clinics.
+type Fleet struct {
+	n      *Network
+	server *Process
+}
+
+// NewFleet builds the program, makes a network with it and starts the usual small set-up: coordinator and center gateway in one process.
+func NewFleet(t testing.TB, n *Network) *Fleet {
+	t.Helper()
+	n.Binary = build(t, n.Dir)
+	f := &Fleet{n: n}
+	n.towpath(t, n.Center, "coordinator", "init", "--dir", f.dir(), "--host", CenterWAN, "--with-center", "center",
+		"--center-lan", CenterLAN, "--center-backend", "userspace")
+	f.Serve(t)
+	return f
+}
+
+func (f *Fleet) dir() string { return filepath.Join(f.n.Dir, "coordinator") }
+
+// Serve starts the coordinator and the center's gateway.
+func (f *Fleet) Serve(t testing.TB) {
+	t.Helper()
+	f.server = f.n.Center.Start(t, "coordinator", []string{"HOME=" + f.n.Dir}, f.n.Binary, "coordinator", "serve", "--dir", f.dir())
+	f.n.Center.waitForPort(t, "the coordinator", EnrollPort)
+}
+
+// Admin runs an operator's command at the coordinator.
+func (f *Fleet) Admin(t testing.TB, args ...string) string {
+	t.Helper()
+	return f.n.towpath(t, f.n.Center, append(args, "--dir", f.dir())...)
+}
+
+// Box is an enrolled gateway.
+type Box struct {
+	f       *Fleet
+	in      Namespace
+	name    string
+	Address string // on the overlay
+	*Process
+}
+
+// Enroll makes a namespace the gateway of a site and starts it.
+func (f *Fleet) Enroll(t testing.TB, in Namespace, site string) *Box {
+	t.Helper()
+	b := &Box{f: f, in: in, name: site}
+	var token struct {
+		Token string `json:"token"`
+	}
+	f.decode(t, f.Admin(t, "token", "new", "--site", site, "--json"), &token)
+	var enrolled struct {
+		Address string `json:"address"`
+	}
+	f.decode(t, f.n.towpath(t, in, "enroll", "--state", b.state(), "--json", token.Token), &enrolled)
+	b.Address = enrolled.Address
+	b.Run(t)
+	return b
+}
+
+func (b *Box) state() string { return filepath.Join(b.f.n.Dir, "state-"+b.name) }
+
+// Run starts the gateway, or starts it again.
+func (b *Box) Run(t testing.TB) {
+	t.Helper()
+	b.Process = b.in.Start(t, "gateway-"+b.name, []string{"HOME=" + b.f.n.Dir},
+		b.f.n.Binary, "gateway", "--state", b.state(), "--backend", "userspace", "--lan", ClinicLAN)
+}
+
+// Status is what the gateway says of itself.
+func (b *Box) Status(t testing.TB) string {
+	t.Helper()
+	out, _ := b.in.Run(t, 20*time.Second, []string{"HOME=" + b.f.n.Dir}, b.f.n.Binary, "status", "--state", b.state())
+	return out
+}
+
+// WaitForService returns when the gateway listens on a LAN port.
+func (b *Box) WaitForService(t testing.TB, port int) {
+	t.Helper()
+	if !Within(40*time.Second, func() bool { return b.in.listens(port) }) {
+		t.Fatalf("%s does not offer port %s on its LAN; it says:\n%s", b.name, strconv.Itoa(port), b.Status(t))
+	}
+}
+
+func (f *Fleet) decode(t testing.TB, text string, into any) {
+	t.Helper()
+	if err := json.Unmarshal([]byte(text), into); err != nil {
+		t.Fatalf("read the program's answer: %v", err)
+	}
+}

@@ -1,0 +1,144 @@
+package localapi
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"net/http"
+	"os"
+	"syscall"
+	"time"
+)
+
+// Paths of the local API.
+const (
+	pathStatus = "/v1/status"
+	pathProbe  = "/v1/probe"
+)
+
+const maxBody = 64 << 10
+
+// ErrNotRunning means that no gateway answers at the socket.
+var ErrNotRunning = errors.New("no gateway is running here")
+
+// Gateway is what the local API asks.
+type Gateway interface {
+	Status(ctx context.Context) Status
+	Probe(ctx context.Context, r ProbeRequest) ProbeResult
+}
+
+// Serve answers at the socket until ctx is done. A socket left by a dead process is replaced.
+func Serve(ctx context.Context, path string, g Gateway) error {
+	l, err := listen(ctx, path)
+	if err != nil {
+		return err
+	}
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET "+pathStatus, func(w http.ResponseWriter, r *http.Request) { answer(w, g.Status(r.Context())) })
+	mux.HandleFunc("POST "+pathProbe, func(w http.ResponseWriter, r *http.Request) {
+		var p ProbeRequest
+		if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxBody)).Decode(&p); err != nil {
+			http.Error(w, "the request is no probe", http.StatusBadRequest)
+			return
+		}
+		answer(w, g.Probe(r.Context(), p))
+	})
+	srv := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}
+	stop := context.AfterFunc(ctx, func() { _ = srv.Close() })
+	defer stop()
+	if err := srv.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("serve the local API: %w", err)
+	}
+	return nil
+}
+
+func listen(ctx context.Context, path string) (net.Listener, error) {
+	// The state directory's lock says that no other gateway of this directory lives: what is left at path is dead.
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("remove the old socket: %w", err)
+	}
+	if len(path) > unixPathMax {
+		return nil, fmt.Errorf("the socket's path %q is longer than the %d bytes the system allows: choose a shorter --state", path, unixPathMax)
+	}
+	var lc net.ListenConfig
+	l, err := lc.Listen(ctx, "unix", path)
+	if err != nil {
+		return nil, fmt.Errorf("open the local API's socket: %w", err)
+	}
+	// The directory is 0700 already; the socket's own mode is the second lock.
+	if err := os.Chmod(path, 0o600); err != nil {
+		_ = l.Close()
+		return nil, fmt.Errorf("protect the local API's socket: %w", err)
+	}
+	return l, nil
+}
+
+// unixPathMax is the room for a path in sockaddr_un, unix(7).
+const unixPathMax = 107
+
+func answer(w http.ResponseWriter, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	_ = json.NewEncoder(w).Encode(v)
+}
+
+// Client asks the gateway behind a socket.
+type Client struct{ http http.Client }
+
+// NewClient returns a Client for the socket at path. It does not connect yet.
+func NewClient(path string) *Client {
+	return &Client{http: http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			var d net.Dialer
+			return d.DialContext(ctx, "unix", path)
+		},
+	}}}
+}
+
+// Status asks for everything.
+func (c *Client) Status(ctx context.Context) (Status, error) {
+	var s Status
+	err := c.call(ctx, http.MethodGet, pathStatus, nil, &s)
+	return s, err
+}
+
+// Probe asks the gateway to try an overlay address.
+func (c *Client) Probe(ctx context.Context, p ProbeRequest) (ProbeResult, error) {
+	var r ProbeResult
+	err := c.call(ctx, http.MethodPost, pathProbe, p, &r)
+	return r, err
+}
+
+func (c *Client) call(ctx context.Context, method, path string, in, out any) error {
+	var body io.Reader
+	if in != nil {
+		b, err := json.Marshal(in)
+		if err != nil {
+			return fmt.Errorf("encode the request: %w", err)
+		}
+		body = bytes.NewReader(b)
+	}
+	req, err := http.NewRequestWithContext(ctx, method, "http://gateway"+path, body)
+	if err != nil {
+		return fmt.Errorf("ask the gateway: %w", err)
+	}
+	resp, err := c.http.Do(req)
+	switch {
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
+		return ErrNotRunning
+	case err != nil:
+		return fmt.Errorf("ask the gateway: %w", err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("the gateway answered %s", resp.Status)
+	}
+	if err := json.NewDecoder(resp.Body).Decode(out); err != nil {
+		return fmt.Errorf("read the gateway's answer: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,95 @@
+package localapi
+
+import (
+	"net/netip"
+	"time"
+
+	"github.com/towpath/towpath/gateway/health"
+	"github.com/towpath/towpath/proxy"
+	"github.com/towpath/towpath/proxy/spool"
+)
+
+// Status is all that a gateway says of itself.
+type Status struct {
+	Version  string     `json:"version"`
+	Site     string     `json:"site"`
+	SiteKind string     `json:"site_kind"`
+	Node     string     `json:"node"`
+	Address  netip.Addr `json:"address"`
+	// Healthy is false while a Condition of severity warning or error holds.
+	Healthy     bool               `json:"healthy"`
+	Conditions  []health.Condition `json:"conditions"`
+	Coordinator Coordinator        `json:"coordinator"`
+	Tunnel      Tunnel             `json:"tunnel"`
+	Services    []Service          `json:"services"`
+	Queues      []spool.QueueStats `json:"queues"`
+	Sessions    []Session          `json:"sessions"`
+}
+
+// Coordinator is the state of the control channel.
+type Coordinator struct {
+	Connected  bool      `json:"connected"`
+	Since      time.Time `json:"since,omitzero"`
+	LastError  string    `json:"last_error,omitempty"`
+	Generation uint64    `json:"generation"`
+	Applied    uint64    `json:"applied"`
+	Expires    time.Time `json:"expires"`
+}
+
+// Tunnel is the state of the WireGuard device.
+type Tunnel struct {
+	Backend    string `json:"backend"`
+	ListenPort uint16 `json:"listen_port"`
+	Peers      []Peer `json:"peers"`
+}
+
+// Peer is one other end of the tunnel.
+type Peer struct {
+	Site          string         `json:"site"`
+	PublicKey     string         `json:"public_key"`
+	Endpoint      netip.AddrPort `json:"endpoint,omitzero"`
+	LastHandshake time.Time      `json:"last_handshake,omitzero"`
+	RxBytes       uint64         `json:"rx_bytes"`
+	TxBytes       uint64         `json:"tx_bytes"`
+}
+
+// Service is one way in: on the LAN side what the clinic's devices are to be set to, on the overlay side what others may reach here.
+type Service struct {
+	Name     string `json:"name"`
+	Side     string `json:"side"`
+	Protocol string `json:"protocol"`
+	Address  string `json:"address"`
+	AETitle  string `json:"ae_title,omitempty"`
+	Receiver string `json:"receiver,omitempty"`
+	Mode     string `json:"mode"`
+	Live     int    `json:"live"`
+	// Totals count what happened at the listener, which several services may share.
+	Totals proxy.Totals `json:"totals"`
+}
+
+// Session is one ended connection, newest first in Status.
+type Session struct {
+	Listener string         `json:"listener"`
+	Remote   netip.AddrPort `json:"remote"`
+	Started  time.Time      `json:"started"`
+	Ended    time.Time      `json:"ended"`
+	Calling  string         `json:"calling,omitempty"`
+	Called   string         `json:"called,omitempty"`
+	Outcome  string         `json:"outcome"`
+	Detail   string         `json:"detail,omitempty"`
+	Items    int            `json:"items"`
+	BytesIn  int64          `json:"bytes_in"`
+	BytesOut int64          `json:"bytes_out"`
+}
+
+// ProbeRequest asks the gateway to try an overlay address.
+type ProbeRequest struct {
+	Address netip.AddrPort `json:"address"`
+}
+
+// ProbeResult says what came of it.
+type ProbeResult struct {
+	Reached bool          `json:"reached"`
+	Error   string        `json:"error,omitempty"`
+	Took    time.Duration `json:"took_ns"`
+}

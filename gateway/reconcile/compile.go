@@ -1,0 +1,256 @@
+package reconcile
+
+import (
+	"cmp"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/towpath/towpath/provisioning/wire"
+	"github.com/towpath/towpath/tunnel"
+	"github.com/towpath/towpath/tunnel/wgkey"
+)
+
+// hubKeepalive keeps the way from the coordinator to this box open through the routers between; 25 s is below the shortest UDP
+// time-out commonly met (30 s).
+const hubKeepalive = 25 * time.Second
+
+// Local is what the box knows of itself.
+type Local struct {
+	PrivateKey wgkey.PrivateKey
+	// ListenPort is the WireGuard UDP port; 0 lets the system choose.
+	ListenPort uint16
+	// MTU of the tunnel in bytes; 0 is the default.
+	MTU int
+	// LANAddress is where LAN listeners bind; the zero value means all local addresses.
+	LANAddress netip.Addr
+	// Endpoints holds the address of every host:port in the NetMap that could be resolved.
+	Endpoints map[string]netip.AddrPort
+}
+
+// Desired is what has to run on the box.
+type Desired struct {
+	Generation uint64
+	Tunnel     tunnel.Config
+	// Listeners are sorted by side and address.
+	Listeners []Listener
+	// Deliveries are sorted by queue.
+	Deliveries []Delivery
+	// Problems are parts of the map that make no sense by themselves and were left out.
+	Problems []Problem
+}
+
+// Side is the network a listener is on.
+type Side string
+
+// The two sides of a box.
+const (
+	LAN     Side = "lan"
+	Overlay Side = "overlay"
+)
+
+// Listener is one TCP port that must accept.
+type Listener struct {
+	Side     Side
+	Address  string
+	Protocol wire.Protocol
+	Routes   []Route
+	// Allow limits who may connect; empty on the LAN side only, where it means everybody.
+	Allow []netip.Prefix
+}
+
+// Route is one Service behind a Listener.
+type Route struct {
+	Service  string
+	AETitle  string
+	Receiver string
+	Mode     wire.Mode
+	// Queue is set for queued Routes, Target and Via for the others.
+	Queue  string
+	Target string
+	Via    Side
+}
+
+// Delivery empties one queue towards a Service.
+type Delivery struct {
+	Queue    string
+	Service  string
+	Protocol wire.Protocol
+	AETitle  string
+	Target   netip.AddrPort
+}
+
+// Problem names a part that was left out and why.
+type Problem struct {
+	Subject string // "service:pacs"
+	Message string
+}
+
+// Compile is pure: the same map and facts give the same Desired.
+func Compile(m wire.NetMap, l Local) (Desired, error) {
+	d := Desired{Generation: m.Generation}
+	t, err := compileTunnel(m, l)
+	if err != nil {
+		return Desired{}, err
+	}
+	d.Tunnel = t
+	c := compiler{overlay: m.Overlay, peers: m.Peers, self: m.Self.Address, lan: l.LANAddress}
+	for _, o := range m.Offers {
+		c.offer(o)
+	}
+	for _, u := range m.Uses {
+		c.use(u)
+	}
+	d.Listeners, d.Deliveries, d.Problems = c.listeners, c.deliveries, c.problems
+	slices.SortFunc(d.Listeners, func(a, b Listener) int {
+		return cmp.Or(cmp.Compare(a.Side, b.Side), cmp.Compare(a.Address, b.Address))
+	})
+	slices.SortFunc(d.Deliveries, func(a, b Delivery) int { return cmp.Compare(a.Queue, b.Queue) })
+	return d, nil
+}
+
+func compileTunnel(m wire.NetMap, l Local) (tunnel.Config, error) {
+	if !within(m.Overlay, m.Self.Address) {
+		return tunnel.Config{}, fmt.Errorf("the map gives this box the address %s, which is in no prefix of the plan", m.Self.Address)
+	}
+	cfg := tunnel.Config{
+		PrivateKey: l.PrivateKey, ListenPort: l.ListenPort, MTU: cmp.Or(l.MTU, tunnel.DefaultMTU),
+		Addresses: []netip.Prefix{host(m.Self.Address)},
+		Blackhole: m.Overlay,
+		Peers: []tunnel.Peer{{
+			PublicKey: m.Hub.PublicKey, Endpoint: first(m.Hub.Endpoints, l.Endpoints),
+			AllowedIPs: []netip.Prefix{host(m.Hub.Address)}, PersistentKeepalive: hubKeepalive,
+		}},
+	}
+	for _, p := range m.Peers {
+		for _, a := range p.AllowedIPs {
+			if !within(m.Overlay, a.Addr()) {
+				return tunnel.Config{}, fmt.Errorf("the map routes %s to %s, which is in no prefix of the plan", a, p.Site)
+			}
+		}
+		cfg.Peers = append(cfg.Peers, tunnel.Peer{
+			PublicKey: p.PublicKey, Endpoint: first(p.Endpoints, l.Endpoints), AllowedIPs: p.AllowedIPs,
+			PersistentKeepalive: time.Duration(p.Keepalive) * time.Second,
+		})
+	}
+	if err := cfg.Validate(); err != nil {
+		return tunnel.Config{}, fmt.Errorf("the map's tunnel: %w", err)
+	}
+	return cfg, nil
+}
+
+type compiler struct {
+	overlay    []netip.Prefix
+	peers      []wire.Peer
+	self       netip.Addr
+	lan        netip.Addr
+	listeners  []Listener
+	deliveries []Delivery
+	problems   []Problem
+}
+
+func (c *compiler) offer(o wire.Offer) {
+	switch {
+	case o.Port == 0:
+		c.problem(o.Service, "it has no port")
+		return
+	case len(o.From) == 0:
+		c.problem(o.Service, "nobody may use it")
+		return
+	case !known(o.Protocol):
+		c.problem(o.Service, "protocol %q is not known to this build", o.Protocol)
+		return
+	}
+	var allow []netip.Prefix
+	for _, s := range o.From {
+		allow = append(allow, s.Prefix)
+	}
+	c.listen(Overlay, netip.AddrPortFrom(c.self, o.Port).String(), o.Protocol, allow,
+		Route{Service: o.Service, AETitle: o.AETitle, Mode: wire.PassThrough, Target: o.Target, Via: LAN})
+}
+
+func (c *compiler) use(u wire.Use) {
+	switch {
+	case u.LANPort == 0:
+		c.problem(u.Service, "it has no LAN port")
+		return
+	case !known(u.Protocol):
+		c.problem(u.Service, "protocol %q is not known to this build", u.Protocol)
+		return
+	case !c.reachable(u.Address.Addr()):
+		c.problem(u.Service, "no peer of this box has its address %s", u.Address)
+		return
+	}
+	r := Route{Service: u.Service, AETitle: u.AETitle, Receiver: u.Receiver, Mode: u.Mode}
+	switch u.Mode {
+	case wire.Queued:
+		r.Queue = QueueName(u.Protocol, u.Service)
+		c.deliveries = append(c.deliveries,
+			Delivery{Queue: r.Queue, Service: u.Service, Protocol: u.Protocol, AETitle: u.AETitle, Target: u.Address})
+	case wire.PassThrough:
+		r.Target, r.Via = u.Address.String(), Overlay
+	default:
+		c.problem(u.Service, "mode %q is not known to this build", u.Mode)
+		return
+	}
+	addr := ":" + strconv.Itoa(int(u.LANPort))
+	if c.lan.IsValid() && !c.lan.IsUnspecified() {
+		addr = netip.AddrPortFrom(c.lan, u.LANPort).String()
+	}
+	c.listen(LAN, addr, u.Protocol, nil, r)
+}
+
+// listen adds a Route to the Listener of its address, which several Services of one protocol may share.
+func (c *compiler) listen(side Side, addr string, p wire.Protocol, allow []netip.Prefix, r Route) {
+	for i := range c.listeners {
+		l := &c.listeners[i]
+		if l.Side != side || l.Address != addr {
+			continue
+		}
+		if l.Protocol != p || side == Overlay {
+			c.problem(r.Service, "its port on %s is taken by %s", addr, l.Routes[0].Service)
+			return
+		}
+		l.Routes = append(l.Routes, r)
+		return
+	}
+	c.listeners = append(c.listeners, Listener{Side: side, Address: addr, Protocol: p, Routes: []Route{r}, Allow: allow})
+}
+
+func (c *compiler) problem(service, format string, a ...any) {
+	c.problems = append(c.problems, Problem{Subject: "service:" + service, Message: "service " + service + " is left out: " + fmt.Sprintf(format, a...)})
+}
+
+func (c *compiler) reachable(a netip.Addr) bool {
+	for _, p := range c.peers {
+		if slices.ContainsFunc(p.AllowedIPs, func(x netip.Prefix) bool { return x.Contains(a) }) {
+			return true
+		}
+	}
+	return false
+}
+
+// QueueName is the name of a Service's queue. The protocol comes first because it decides whether order matters, see Ordered.
+func QueueName(p wire.Protocol, service string) string { return string(p) + "." + service }
+
+// Ordered reports whether a queue must be delivered strictly in order: HL7 messages must, DICOM objects need not.
+func Ordered(queue string) bool { return len(queue) > 4 && queue[:4] == string(wire.HL7)+"." }
+
+func known(p wire.Protocol) bool { return p == wire.DICOM || p == wire.HL7 }
+
+func within(prefixes []netip.Prefix, a netip.Addr) bool {
+	return slices.ContainsFunc(prefixes, func(p netip.Prefix) bool { return p.Contains(a) })
+}
+
+func host(a netip.Addr) netip.Prefix { return netip.PrefixFrom(a, a.BitLen()) }
+
+func first(names []string, resolved map[string]netip.AddrPort) netip.AddrPort {
+	for _, n := range names {
+		if ap, ok := resolved[n]; ok {
+			return ap
+		}
+	}
+	return netip.AddrPort{}
+}

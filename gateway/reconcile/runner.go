@@ -1,0 +1,293 @@
+package reconcile
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"reflect"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/towpath/towpath/gateway/health"
+	"github.com/towpath/towpath/provisioning/wire"
+	"github.com/towpath/towpath/proxy"
+	"github.com/towpath/towpath/proxy/dicom"
+	"github.com/towpath/towpath/proxy/hl7"
+	"github.com/towpath/towpath/proxy/spool"
+	"github.com/towpath/towpath/tunnel"
+)
+
+// Condition codes raised by a Runner; each ends with the listener or service it is about.
+const (
+	CodeListener = "listener/"
+	CodeService  = "service/"
+	CodeTunnel   = "tunnel-config"
+)
+
+// RunnerConfig is what a Runner works on. All fields are required but OnSession.
+type RunnerConfig struct {
+	Device tunnel.Device
+	// LANNet and OverlayNet are the only two doors.
+	LANNet, OverlayNet proxy.Network
+	Queue              spool.Queue
+	Health             *health.Set
+	Log                *slog.Logger
+	// OnSession hears of every ended session.
+	OnSession func(proxy.Session)
+}
+
+// Runner makes a Desired true. Its methods may be called by one goroutine at a time, but for Listeners.
+type Runner struct {
+	cfg RunnerConfig
+
+	mu         sync.Mutex // guards listeners, for Listeners
+	listeners  map[string]*running[Listener]
+	deliveries map[string]*running[Delivery]
+}
+
+// running is one task with the specification it was started for.
+type running[S any] struct {
+	spec     S
+	server   *proxy.Server
+	listener net.Listener
+	cancel   context.CancelFunc
+	done     chan struct{}
+}
+
+// stop frees the address at once; it does not wait for sessions.
+func (r *running[S]) stop() {
+	r.cancel()
+	if r.listener != nil {
+		_ = r.listener.Close()
+	}
+}
+
+// NewRunner returns a Runner that runs nothing yet.
+func NewRunner(cfg RunnerConfig) *Runner {
+	return &Runner{cfg: cfg, listeners: map[string]*running[Listener]{}, deliveries: map[string]*running[Delivery]{}}
+}
+
+// Apply makes d true as far as possible: first the device, then what listens, then what delivers. Things that run for a specification
+// that did not change are left alone. The error joins all that failed; each is also a Condition.
+func (r *Runner) Apply(ctx context.Context, d Desired) error {
+	now := time.Now()
+	var codes []string
+	for _, p := range d.Problems {
+		codes = append(codes, CodeService+p.Subject)
+		r.cfg.Health.Raise(CodeService+p.Subject, health.Error, p.Message, now)
+	}
+	r.cfg.Health.Keep(CodeService, codes)
+
+	if err := r.cfg.Device.Configure(ctx, d.Tunnel); err != nil {
+		// Without the device nothing may start: a listener that accepts what cannot leave would promise too much.
+		r.cfg.Health.Raise(CodeTunnel, health.Error, "the tunnel cannot be set up: "+err.Error(), now)
+		return fmt.Errorf("configure the tunnel: %w", err)
+	}
+	r.cfg.Health.Clear(CodeTunnel)
+	err := r.applyListeners(ctx, d.Listeners)
+	r.applyDeliveries(ctx, d.Deliveries)
+	return err
+}
+
+func (r *Runner) applyListeners(ctx context.Context, want []Listener) error {
+	specs := make(map[string]Listener, len(want))
+	for _, l := range want {
+		specs[key(l)] = l
+	}
+	r.mu.Lock()
+	for k, run := range r.listeners {
+		if spec, ok := specs[k]; !ok || !reflect.DeepEqual(spec, run.spec) || run.ended() {
+			run.stop() // sessions in flight are drained behind our back, within the server's grace
+			delete(r.listeners, k)
+		}
+	}
+	r.mu.Unlock()
+
+	var errs []error
+	var codes []string
+	for _, l := range want {
+		k := key(l)
+		if r.runs(k) {
+			continue
+		}
+		if err := r.startListener(ctx, k, l); err != nil {
+			errs = append(errs, err)
+			codes = append(codes, CodeListener+k)
+			r.cfg.Health.Raise(CodeListener+k, health.Error, err.Error(), time.Now())
+		}
+	}
+	r.cfg.Health.Keep(CodeListener, codes)
+	return errors.Join(errs...)
+}
+
+func (r *Runner) runs(k string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	_, ok := r.listeners[k]
+	return ok
+}
+
+func (r *Runner) startListener(ctx context.Context, k string, l Listener) error {
+	h, err := r.handler(l)
+	if err != nil {
+		return fmt.Errorf("set up %s: %w", k, err)
+	}
+	ln, err := r.network(l.Side).Listen(ctx, "tcp", l.Address)
+	if err != nil {
+		return listenError(l, err)
+	}
+	srv := proxy.NewServer(proxy.ServerConfig{
+		Name: k, Listener: ln, Handler: h, Allow: l.Allow, Log: r.cfg.Log, OnSession: r.cfg.OnSession,
+	})
+	runCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	run := &running[Listener]{spec: l, server: srv, listener: ln, cancel: cancel, done: make(chan struct{})}
+	go func() {
+		defer close(run.done)
+		if err := srv.Serve(runCtx); err != nil {
+			r.cfg.Log.Error("listener ended", "listener", k, "error", err)
+		}
+	}()
+	r.mu.Lock()
+	r.listeners[k] = run
+	r.mu.Unlock()
+	r.cfg.Log.Info("listening", "side", l.Side, "address", l.Address, "protocol", l.Protocol, "service", l.Routes[0].Service)
+	return nil
+}
+
+func listenError(l Listener, err error) error {
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return fmt.Errorf("%s is in use by another program on this box: stop it, or move the service with \"towpath allow --port\"", l.Address)
+	case errors.Is(err, syscall.EACCES):
+		return fmt.Errorf("%s may not be opened: ports below 1024 need the right CAP_NET_BIND_SERVICE", l.Address)
+	case errors.Is(err, syscall.EADDRNOTAVAIL):
+		return fmt.Errorf("%s is not an address of this box: correct --lan", l.Address)
+	}
+	return fmt.Errorf("listen on %s: %w", l.Address, err)
+}
+
+func (r *Runner) handler(l Listener) (proxy.Handler, error) {
+	switch l.Protocol {
+	case wire.DICOM:
+		cfg := dicom.RouterConfig{Queue: r.cfg.Queue, Log: r.cfg.Log}
+		for _, x := range l.Routes {
+			route := dicom.Route{Service: x.Service, AETitle: x.AETitle, Mode: dicom.PassThrough, Target: x.Target, Network: r.network(x.Via)}
+			if x.Mode == wire.Queued {
+				route = dicom.Route{Service: x.Service, AETitle: x.AETitle, Mode: dicom.Queued, QueueName: x.Queue}
+			}
+			cfg.Routes = append(cfg.Routes, route)
+		}
+		return dicom.NewRouter(cfg) //nolint:wrapcheck // startListener adds the listener's name
+	case wire.HL7:
+		cfg := hl7.RouterConfig{Queue: r.cfg.Queue, Log: r.cfg.Log}
+		for _, x := range l.Routes {
+			route := hl7.Route{Service: x.Service, Receiver: x.Receiver, Mode: hl7.PassThrough, Target: x.Target, Network: r.network(x.Via)}
+			if x.Mode == wire.Queued {
+				route = hl7.Route{Service: x.Service, Receiver: x.Receiver, Mode: hl7.Queued, QueueName: x.Queue}
+			}
+			cfg.Routes = append(cfg.Routes, route)
+		}
+		return hl7.NewRouter(cfg) //nolint:wrapcheck // as above
+	}
+	return nil, fmt.Errorf("protocol %q is not known to this build", l.Protocol)
+}
+
+func (r *Runner) network(s Side) proxy.Network {
+	if s == Overlay {
+		return r.cfg.OverlayNet
+	}
+	return r.cfg.LANNet
+}
+
+func (r *Runner) applyDeliveries(ctx context.Context, want []Delivery) {
+	specs := make(map[string]Delivery, len(want))
+	for _, d := range want {
+		specs[d.Queue] = d
+	}
+	for k, run := range r.deliveries {
+		if spec, ok := specs[k]; !ok || spec != run.spec || run.ended() {
+			run.cancel()
+			<-run.done
+			delete(r.deliveries, k)
+		}
+	}
+	for _, d := range want {
+		if _, ok := r.deliveries[d.Queue]; ok {
+			continue
+		}
+		runCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+		run := &running[Delivery]{spec: d, cancel: cancel, done: make(chan struct{})}
+		r.deliveries[d.Queue] = run
+		go func() {
+			defer close(run.done)
+			if err := spool.Deliver(runCtx, spool.DeliverConfig{Queue: r.cfg.Queue, Name: d.Queue, Sink: r.sink(d), Log: r.cfg.Log}); err != nil {
+				r.cfg.Log.Error("delivery ended", "queue", d.Queue, "error", err)
+			}
+		}()
+	}
+}
+
+func (r *Runner) sink(d Delivery) spool.Sink {
+	if d.Protocol == wire.HL7 {
+		return hl7.NewSink(hl7.SinkConfig{Network: r.cfg.OverlayNet, Target: d.Target.String(), Log: r.cfg.Log})
+	}
+	return dicom.NewSink(dicom.SinkConfig{Network: r.cfg.OverlayNet, Target: d.Target.String(), CalledAE: d.AETitle, Log: r.cfg.Log})
+}
+
+// ListenerStatus is one running listener and what goes on there.
+type ListenerStatus struct {
+	Spec   Listener
+	Live   []proxy.Session
+	Totals proxy.Totals
+}
+
+// Listeners returns a snapshot of what listens. It may be called at any time.
+func (r *Runner) Listeners() []ListenerStatus {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	out := make([]ListenerStatus, 0, len(r.listeners))
+	for _, run := range r.listeners {
+		out = append(out, ListenerStatus{Spec: run.spec, Live: run.server.Sessions(), Totals: run.server.Totals()})
+	}
+	return out
+}
+
+// Stop ends everything: listeners close at once, sessions and deliveries in flight get the server's grace.
+func (r *Runner) Stop() {
+	r.mu.Lock()
+	listeners := r.listeners
+	r.listeners = map[string]*running[Listener]{}
+	r.mu.Unlock()
+	for _, run := range listeners {
+		run.stop()
+	}
+	for _, run := range r.deliveries {
+		run.cancel()
+	}
+	for _, run := range listeners {
+		<-run.done
+	}
+	for _, run := range r.deliveries {
+		<-run.done
+	}
+	clear(r.deliveries)
+}
+
+func (r *running[S]) ended() bool {
+	select {
+	case <-r.done:
+		return true
+	default:
+		return false
+	}
+}
+
+func key(l Listener) string {
+	if _, port, err := net.SplitHostPort(l.Address); err == nil && l.Side == Overlay {
+		return string(l.Side) + ":" + port
+	}
+	return string(l.Side) + ":" + l.Address
+}

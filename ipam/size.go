@@ -1,0 +1,93 @@
+package ipam
+
+import (
+	"fmt"
+	"math/bits"
+	"net/netip"
+	"slices"
+)
+
+// Family is an address family.
+type Family int
+
+// The address families.
+const (
+	IPv4 Family = 4
+	IPv6 Family = 6
+)
+
+// FamilyOf returns the family of p's address.
+func FamilyOf(p netip.Prefix) Family {
+	if p.Addr().Is4() {
+		return IPv4
+	}
+	return IPv6
+}
+
+// Width is the number of bits of an address, 32 or 128.
+func (f Family) Width() int {
+	if f == IPv4 {
+		return 32
+	}
+	return 128
+}
+
+// PrefixFor returns the length of the smallest prefix that holds the given number of hosts. From three hosts on, IPv4 loses the first
+// and the last address (network and broadcast, RFC 1122 §3.2.1.3) and IPv6 the first (subnet-router anycast, RFC 4291 §2.6.1); one and
+// two hosts fit a /32 and /31 (RFC 3021) or a /128 and /127 (RFC 6164).
+func PrefixFor(hosts int, f Family) (int, error) {
+	if f != IPv4 && f != IPv6 {
+		return 0, fmt.Errorf("%w: there is no address family %d", ErrMalformed, f)
+	}
+	if hosts < 1 {
+		return 0, fmt.Errorf("%w: a prefix for %d hosts: give at least 1", ErrMalformed, hosts)
+	}
+	// need is computed unsigned, so that the largest int does not wrap.
+	need := uint64(hosts)
+	if hosts > 2 {
+		need++
+		if f == IPv4 {
+			need++
+		}
+	}
+	n := bits.Len64(need - 1)
+	if n > f.Width() {
+		return 0, fmt.Errorf("%w: %d hosts do not fit into IPv4", ErrMalformed, hosts)
+	}
+	return f.Width() - n, nil
+}
+
+// FirstHost returns the lowest host address in p that is not taken. Addresses that PrefixFor calls lost are skipped. Taken addresses
+// may be unsorted, repeated and outside p. The error is a *FullError when none is left.
+func FirstHost(p netip.Prefix, taken ...netip.Addr) (netip.Addr, error) {
+	if err := check(p); err != nil {
+		return netip.Addr{}, err
+	}
+	width := FamilyOf(p).Width()
+	next, last := p.Addr(), lastAddr(p)
+	if p.Bits() < width-1 {
+		next = next.Next()
+		if width == 32 {
+			last = last.Prev()
+		}
+	}
+	used := slices.DeleteFunc(slices.Clone(taken), func(a netip.Addr) bool { return a.Less(next) || last.Less(a) })
+	slices.SortFunc(used, netip.Addr.Compare)
+	for _, a := range slices.Compact(used) {
+		if a != next {
+			break
+		}
+		if next = next.Next(); a == last {
+			return netip.Addr{}, &FullError{Pool: p, Bits: width}
+		}
+	}
+	return next, nil
+}
+
+// lastAddr returns the highest address of p.
+func lastAddr(p netip.Prefix) netip.Addr {
+	b := blockOf(p)
+	hi, lo := mask(b.bits)
+	b.hi, b.lo = b.hi|^hi, b.lo|^lo
+	return b.prefix(FamilyOf(p)).Addr()
+}

@@ -1,0 +1,146 @@
+package coordinator
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/towpath/towpath/provisioning"
+	"github.com/towpath/towpath/provisioning/netmap"
+	"github.com/towpath/towpath/provisioning/store"
+	"github.com/towpath/towpath/provisioning/wire"
+	"github.com/towpath/towpath/tunnel/wgkey"
+)
+
+// Options are what a Coordinator may be given.
+type Options struct {
+	// Log may be nil.
+	Log *slog.Logger
+	// Now gives the timestamps that are stored and signed; nil means time.Now. Waiting uses the system's clock.
+	Now func() time.Time
+}
+
+// Coordinator is safe for concurrent use.
+type Coordinator struct {
+	st       store.Store
+	keys     *Keys
+	settings settings
+	log      *slog.Logger
+	now      func() time.Time
+
+	failures limiter
+
+	mu       sync.Mutex
+	maps     map[provisioning.NodeID]mapState
+	watching map[provisioning.NodeID]int
+	hub      hubProgress
+
+	// indexMu is held while the picture is loaded, so that a change is read once however many nodes wait for it.
+	indexMu sync.Mutex
+	index   *netmap.Index
+}
+
+// startTimeout bounds what New reads from the store.
+const startTimeout = 30 * time.Second
+
+// New opens an initialized network. It refuses the keys of another one.
+func New(st store.Store, keys *Keys, o Options) (*Coordinator, error) {
+	c := &Coordinator{
+		st:       st,
+		keys:     keys,
+		log:      o.Log,
+		now:      o.Now,
+		maps:     map[provisioning.NodeID]mapState{},
+		watching: map[provisioning.NodeID]int{},
+	}
+	if c.log == nil {
+		c.log = slog.New(slog.DiscardHandler)
+	}
+	if c.now == nil {
+		c.now = time.Now
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
+	defer cancel()
+	var err error
+	if c.settings, err = bindSettings(ctx, st, keys.NetworkID()); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// Identity is what GET wire.PathIdentity answers.
+func (c *Coordinator) Identity() wire.Identity { return c.keys.Identity() }
+
+// HubKey is the WireGuard key of the hub.
+func (c *Coordinator) HubKey() wgkey.PrivateKey { return c.keys.hub }
+
+// Await returns as soon as the generation is above have, with the generation there is.
+func (c *Coordinator) Await(ctx context.Context, have uint64) (uint64, error) {
+	return c.st.Watch(ctx, have)
+}
+
+// stamp is the time to store: UTC and without the monotonic reading, so that what is read back is equal.
+func (c *Coordinator) stamp() time.Time { return stamp(c.now) }
+
+func stamp(now func() time.Time) time.Time { return now().UTC().Round(0) }
+
+// change runs fn in one transaction together with the audit event it returns, and raises the generation. fn may be run again after a
+// conflict.
+func (c *Coordinator) change(ctx context.Context, actor, action string, fn func(store.Tx) (subject, detail string, err error)) error {
+	return c.st.Update(ctx, func(tx store.Tx) error {
+		subject, detail, err := fn(tx)
+		if err != nil {
+			return err
+		}
+		if _, err := tx.Bump(); err != nil {
+			return fmt.Errorf("raise the generation: %w", err)
+		}
+		return record(tx, c.stamp(), actor, action, subject, detail)
+	})
+}
+
+// record writes an audit event.
+func record(tx store.Tx, at time.Time, actor, action, subject, detail string) error {
+	_, err := tx.Events().Append(provisioning.Event{
+		At: at, Actor: clean(actor, maxShort), Action: action, Subject: clean(subject, maxShort), Detail: clean(detail, maxLong),
+	})
+	if err != nil {
+		return fmt.Errorf("write the audit event: %w", err)
+	}
+	return nil
+}
+
+// siteNamed finds a Site by name or id.
+func siteNamed(tx store.Tx, name string) (provisioning.Site, error) {
+	s, err := tx.Sites().ByName(name)
+	if errors.Is(err, store.ErrNotFound) {
+		s, err = tx.Sites().ByID(provisioning.SiteID(name))
+	}
+	if errors.Is(err, store.ErrNotFound) {
+		return s, provisioning.Errorf(provisioning.NotFound, "there is no site named %q", clean(name, maxShort)).
+			WithHint("the list of sites shows the names")
+	}
+	if err != nil {
+		return s, fmt.Errorf("read the site: %w", err)
+	}
+	return s, nil
+}
+
+// serviceNamed finds a Service by name or id.
+func serviceNamed(tx store.Tx, name string) (provisioning.Service, error) {
+	s, err := tx.Services().ByName(name)
+	if errors.Is(err, store.ErrNotFound) {
+		s, err = tx.Services().ByID(provisioning.ServiceID(name))
+	}
+	if errors.Is(err, store.ErrNotFound) {
+		return s, provisioning.Errorf(provisioning.NotFound, "there is no service named %q", clean(name, maxShort)).
+			WithHint("the list of services shows the names")
+	}
+	if err != nil {
+		return s, fmt.Errorf("read the service: %w", err)
+	}
+	return s, nil
+}

@@ -1,0 +1,77 @@
+package coordinator
+
+import (
+	"context"
+	"net/netip"
+	"time"
+
+	"github.com/towpath/towpath/provisioning"
+)
+
+// HubView is what the hub has to make true.
+type HubView struct {
+	Generation  uint64
+	Address     netip.Addr
+	ControlPort uint16
+	// Overlay are the pools of the plan.
+	Overlay []netip.Prefix
+	// Nodes are all sound ones: exactly the hub's peers.
+	Nodes []provisioning.Node
+}
+
+// HubView returns it for the newest generation.
+func (c *Coordinator) HubView(ctx context.Context) (HubView, error) {
+	x, err := c.newest(ctx)
+	if err != nil {
+		return HubView{}, err
+	}
+	return HubView{
+		Generation:  x.Generation(),
+		Address:     c.settings.HubAddress,
+		ControlPort: c.settings.ControlPort,
+		Overlay:     x.Overlay(),
+		Nodes:       x.Nodes(),
+	}, nil
+}
+
+// hubProgress is how far the hub is.
+type hubProgress struct {
+	applied uint64
+	// changed is closed and replaced whenever applied grows; nil while there is no hub.
+	changed chan struct{}
+}
+
+// HubApplied tells that the hub's device knows all nodes of a generation. From the first call on, an enrolment is answered only when the
+// hub knows the new node, so that the node's first handshake is not lost.
+func (c *Coordinator) HubApplied(gen uint64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.hub.changed != nil && gen <= c.hub.applied {
+		return
+	}
+	if c.hub.changed != nil {
+		close(c.hub.changed)
+	}
+	c.hub = hubProgress{applied: gen, changed: make(chan struct{})}
+}
+
+// hubWait bounds how long an enrolment waits for the hub. WireGuard repeats a lost handshake after 5 s anyway.
+const hubWait = 3 * time.Second
+
+func (c *Coordinator) awaitHub(ctx context.Context, gen uint64) {
+	ctx, cancel := context.WithTimeout(ctx, hubWait)
+	defer cancel()
+	for {
+		c.mu.Lock()
+		h := c.hub
+		c.mu.Unlock()
+		if h.changed == nil || h.applied >= gen {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-h.changed:
+		}
+	}
+}

@@ -1,0 +1,85 @@
+package coordinator
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/netip"
+
+	"github.com/towpath/towpath/provisioning"
+	"github.com/towpath/towpath/provisioning/store"
+)
+
+// The keys of the network's settings in the store.
+const (
+	settingNetwork = "network"
+	settingConfig  = "config"
+)
+
+// settings are what Init decided. They are one JSON object, read at start.
+type settings struct {
+	HubAddress   netip.Addr `json:"hub_address"`
+	HubEndpoints []string   `json:"hub_endpoints"`
+	ControlPort  uint16     `json:"control_port"`
+	URLs         []string   `json:"urls"`
+}
+
+var errNotInitialized = provisioning.Errorf(provisioning.NotFound, "this database holds no network yet").
+	WithHint("initialize a network first")
+
+func readSettings(tx store.Tx) (settings, error) {
+	text, err := tx.Setting(settingConfig)
+	if errors.Is(err, store.ErrNotFound) {
+		return settings{}, errNotInitialized
+	}
+	if err != nil {
+		return settings{}, fmt.Errorf("read the settings: %w", err)
+	}
+	var s settings
+	if err := json.Unmarshal([]byte(text), &s); err != nil {
+		return settings{}, fmt.Errorf("decode the settings: %w", err)
+	}
+	return s, nil
+}
+
+func writeSettings(tx store.Tx, s settings) error {
+	b, err := json.Marshal(s)
+	if err != nil {
+		return fmt.Errorf("encode the settings: %w", err)
+	}
+	if err := tx.SetSetting(settingConfig, string(b)); err != nil {
+		return fmt.Errorf("write the settings: %w", err)
+	}
+	return nil
+}
+
+// bindSettings reads the settings and ties the database to its keys, the first time they meet.
+func bindSettings(ctx context.Context, st store.Store, network string) (settings, error) {
+	var s settings
+	bound := ""
+	err := st.View(ctx, func(tx store.Tx) error {
+		var err error
+		if s, err = readSettings(tx); err != nil {
+			return err
+		}
+		bound, err = tx.Setting(settingNetwork)
+		if errors.Is(err, store.ErrNotFound) {
+			bound = ""
+			return nil
+		}
+		return err
+	})
+	if err == nil && bound == "" {
+		bound = network
+		err = st.Update(ctx, func(tx store.Tx) error { return tx.SetSetting(settingNetwork, network) })
+	}
+	if err != nil {
+		return settings{}, fmt.Errorf("open the network: %w", err)
+	}
+	if bound != network {
+		return settings{}, provisioning.Errorf(provisioning.Conflict, "the database is of network %s and the keys are of network %s", bound, network).
+			WithHint("name the key directory and the database that belong together")
+	}
+	return s, nil
+}

@@ -1,0 +1,238 @@
+package coordinator
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"strings"
+
+	"github.com/towpath/towpath/provisioning"
+	"github.com/towpath/towpath/provisioning/store"
+	"github.com/towpath/towpath/provisioning/wire"
+)
+
+// NewSite describes a Site to be made.
+type NewSite struct {
+	Name  string
+	Kind  wire.SiteKind
+	Title string
+	// Endpoint is host:port, see provisioning.Site; empty for a Site that only calls out.
+	Endpoint string
+	// Prefix is its allocation. The zero value lets the coordinator choose room for Hosts, 14 if that is zero, too.
+	Prefix netip.Prefix
+	Hosts  int
+}
+
+// SiteInfo is a Site with what belongs to it.
+type SiteInfo struct {
+	provisioning.Site
+	Prefixes []netip.Prefix
+	// Nodes is how many are enrolled.
+	Nodes int
+}
+
+// maxHosts keeps one typing error from taking the plan.
+const maxHosts = 65534
+
+// CreateSite makes a Site and its allocation.
+func (c *Coordinator) CreateSite(ctx context.Context, actor string, n NewSite) (SiteInfo, error) {
+	site := provisioning.Site{
+		ID: provisioning.NewSiteID(), Name: n.Name, Kind: n.Kind, Title: strings.TrimSpace(n.Title), Endpoint: n.Endpoint, Created: c.stamp(),
+	}
+	if err := site.Validate(); err != nil {
+		return SiteInfo{}, err
+	}
+	if err := checkRoom(n); err != nil {
+		return SiteInfo{}, err
+	}
+	var info SiteInfo
+	err := c.change(ctx, actor, "site.create", func(tx store.Tx) (string, string, error) {
+		if err := tx.Sites().Create(site); errors.Is(err, store.ErrExists) {
+			return "", "", provisioning.Errorf(provisioning.Conflict, "there is a site named %s already", n.Name).WithHint("choose another name")
+		} else if err != nil {
+			return "", "", fmt.Errorf("store the site: %w", err)
+		}
+		r, err := allocateFor(tx, site, n)
+		if err != nil {
+			return "", "", err
+		}
+		info = SiteInfo{Site: site, Prefixes: []netip.Prefix{r.Prefix}}
+		return site.Name, fmt.Sprintf("%s with %v", site.Kind, r.Prefix), nil
+	})
+	return info, err
+}
+
+// checkRoom checks what a Site asks of the plan.
+func checkRoom(n NewSite) error {
+	if n.Prefix != (netip.Prefix{}) && n.Hosts != 0 {
+		return provisioning.Errorf(provisioning.Invalid, "a range and a number of hosts were given").WithHint("give one of the two")
+	}
+	if n.Hosts < 0 || n.Hosts > maxHosts {
+		return provisioning.Errorf(provisioning.Invalid, "a site has 1 to %d hosts, not %d", maxHosts, n.Hosts).
+			WithHint("every box needs one address; 14 are enough for most sites")
+	}
+	if n.Prefix != (netip.Prefix{}) {
+		return checkPrefix(n.Prefix)
+	}
+	return nil
+}
+
+func allocateFor(tx store.Tx, site provisioning.Site, n NewSite) (provisioning.Range, error) {
+	if n.Prefix == (netip.Prefix{}) {
+		hosts := n.Hosts
+		if hosts == 0 {
+			hosts = defaultHosts
+		}
+		return allocate(tx, string(site.ID), hosts, site.Created)
+	}
+	if _, err := tx.Ranges().Sweep(site.Created); err != nil {
+		return provisioning.Range{}, fmt.Errorf("free what was quarantined: %w", err)
+	}
+	ranges, err := tx.Ranges().List()
+	if err != nil {
+		return provisioning.Range{}, fmt.Errorf("read the plan: %w", err)
+	}
+	var pools []string
+	for _, r := range ranges {
+		if r.Kind != provisioning.RangePool {
+			continue
+		}
+		if r.Prefix.Bits() <= n.Prefix.Bits() && r.Prefix.Contains(n.Prefix.Addr()) {
+			return createRange(tx, provisioning.Range{
+				Kind: provisioning.RangeAllocation, Prefix: n.Prefix, Owner: string(site.ID), Created: site.Created,
+			})
+		}
+		pools = append(pools, r.Prefix.String())
+	}
+	return provisioning.Range{}, provisioning.Errorf(provisioning.Invalid, "%v is in no pool of the plan", n.Prefix).
+		WithHint("choose a range in %s, or add a pool", strings.Join(pools, " or "))
+}
+
+// Sites returns all by name.
+func (c *Coordinator) Sites(ctx context.Context) ([]SiteInfo, error) {
+	var infos []SiteInfo
+	err := c.st.View(ctx, func(tx store.Tx) error {
+		sites, err := tx.Sites().List()
+		if err != nil {
+			return err
+		}
+		ranges, err := tx.Ranges().List()
+		if err != nil {
+			return err
+		}
+		nodes, err := tx.Nodes().List()
+		if err != nil {
+			return err
+		}
+		prefixes := map[string][]netip.Prefix{}
+		for _, r := range ranges {
+			if r.Kind == provisioning.RangeAllocation && r.Until.IsZero() {
+				prefixes[r.Owner] = append(prefixes[r.Owner], r.Prefix)
+			}
+		}
+		count := map[provisioning.SiteID]int{}
+		for _, n := range nodes {
+			count[n.Site]++
+		}
+		infos = make([]SiteInfo, 0, len(sites))
+		for _, s := range sites {
+			infos = append(infos, SiteInfo{Site: s, Prefixes: prefixes[string(s.ID)], Nodes: count[s.ID]})
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read the sites: %w", err)
+	}
+	return infos, nil
+}
+
+// SetSiteEndpoint changes where a Site's gateway is reached from outside; empty makes it a Site that only calls out.
+func (c *Coordinator) SetSiteEndpoint(ctx context.Context, actor, site, endpoint string) error {
+	if endpoint != "" {
+		if err := provisioning.CheckEndpoint(endpoint); err != nil {
+			return err
+		}
+	}
+	return c.change(ctx, actor, "site.endpoint", func(tx store.Tx) (string, string, error) {
+		s, err := siteNamed(tx, site)
+		if err != nil {
+			return "", "", err
+		}
+		detail := fmt.Sprintf("from %q to %q", s.Endpoint, endpoint)
+		s.Endpoint = endpoint
+		return s.Name, detail, tx.Sites().Update(s)
+	})
+}
+
+// RemoveSite removes a Site on which nothing depends any more. Its addresses are quarantined for 30 days.
+func (c *Coordinator) RemoveSite(ctx context.Context, actor, site string) error {
+	return c.change(ctx, actor, "site.remove", func(tx store.Tx) (string, string, error) {
+		s, err := siteNamed(tx, site)
+		if err != nil {
+			return "", "", err
+		}
+		if err := siteIsUnused(tx, s); err != nil {
+			return "", "", err
+		}
+		ranges, err := tx.Ranges().List()
+		if err != nil {
+			return "", "", fmt.Errorf("read the plan: %w", err)
+		}
+		until := c.stamp().Add(quarantine)
+		for _, r := range ranges {
+			if r.Kind != provisioning.RangeAllocation || r.Owner != string(s.ID) {
+				continue
+			}
+			if err := tx.Ranges().Quarantine(r.ID, until); err != nil {
+				return "", "", fmt.Errorf("quarantine %v: %w", r.Prefix, err)
+			}
+		}
+		if err := tx.Tokens().RemoveOf(s.ID); err != nil {
+			return "", "", fmt.Errorf("remove the site's tokens: %w", err)
+		}
+		if err := tx.Sites().Remove(s.ID); err != nil {
+			return "", "", fmt.Errorf("remove the site: %w", err)
+		}
+		return s.Name, string(s.ID), nil
+	})
+}
+
+// siteIsUnused refuses with the names of everything that still refers to a Site.
+func siteIsUnused(tx store.Tx, s provisioning.Site) error {
+	nodes, err := tx.Nodes().List()
+	if err != nil {
+		return fmt.Errorf("read the nodes: %w", err)
+	}
+	services, err := tx.Services().List()
+	if err != nil {
+		return fmt.Errorf("read the services: %w", err)
+	}
+	grants, err := tx.Grants().List()
+	if err != nil {
+		return fmt.Errorf("read the grants: %w", err)
+	}
+	var uses []string
+	for _, n := range nodes {
+		if n.Site == s.ID {
+			uses = append(uses, "node "+string(n.ID))
+		}
+	}
+	names := map[provisioning.ServiceID]string{}
+	for _, v := range services {
+		names[v.ID] = v.Name
+		if v.Site == s.ID {
+			uses = append(uses, "service "+v.Name)
+		}
+	}
+	for _, g := range grants {
+		if g.Site == s.ID {
+			uses = append(uses, "its grant of "+names[g.Service])
+		}
+	}
+	if len(uses) == 0 {
+		return nil
+	}
+	return provisioning.Errorf(provisioning.Conflict, "site %s still has %s", s.Name, strings.Join(uses[:min(len(uses), 8)], ", ")).
+		WithHint("remove these first, so that nobody loses a service by surprise")
+}

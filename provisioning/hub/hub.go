@@ -1,0 +1,143 @@
+package hub
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/towpath/towpath/provisioning/coordinator"
+	"github.com/towpath/towpath/provisioning/nodeapi"
+	"github.com/towpath/towpath/tunnel"
+)
+
+// Config is what a Hub is made of. The caller owns Device and Stack, which usually are the same object, and closes them after Run.
+type Config struct {
+	Device      tunnel.Device
+	Stack       tunnel.Stack
+	Coordinator *coordinator.Coordinator
+	// Port is the UDP port of the device; 0 lets the system choose one.
+	Port uint16
+	// Log may be nil.
+	Log *slog.Logger
+}
+
+// Hub is the coordinator's own WireGuard endpoint.
+type Hub struct {
+	c     Config
+	log   *slog.Logger
+	ready chan struct{}
+}
+
+// New makes a Hub. Nothing happens before Run.
+func New(c Config) *Hub {
+	log := c.Log
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	return &Hub{c: c, log: log.With("subsystem", "hub"), ready: make(chan struct{})}
+}
+
+// Ready is closed when all nodes can call and the control API listens.
+func (h *Hub) Ready() <-chan struct{} { return h.ready }
+
+const (
+	// retryEvery is the pause after the device has refused a configuration or the store an answer.
+	retryEvery = 2 * time.Second
+	// stopTimeout is how long running requests may take when Run ends. Watch streams are ended at once.
+	stopTimeout = 2 * time.Second
+)
+
+// Run works until ctx ends, which is no error, or until the first configuration or the listener fails. It is called once.
+func (h *Hub) Run(ctx context.Context) error {
+	view, err := h.configure(ctx)
+	if err != nil {
+		return err
+	}
+	addr := netip.AddrPortFrom(view.Address, view.ControlPort).String()
+	ln, err := h.c.Stack.Listen(ctx, "tcp", addr)
+	if err != nil {
+		return fmt.Errorf("listen for nodes at %s: %w", addr, err)
+	}
+	h.log.Info("the hub serves nodes", "address", addr, "nodes", len(view.Nodes))
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return h.serve(ctx, ln) })
+	g.Go(func() error { return h.follow(ctx, view.Generation) })
+	close(h.ready)
+	return g.Wait()
+}
+
+func (h *Hub) serve(ctx context.Context, ln net.Listener) error {
+	srv := nodeapi.NewServer(nodeapi.Control(h.c.Coordinator))
+	srv.BaseContext = func(net.Listener) context.Context { return ctx }
+	stopped := make(chan struct{})
+	go func() {
+		defer close(stopped)
+		<-ctx.Done()
+		late, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
+		defer cancel()
+		if srv.Shutdown(late) != nil {
+			srv.Close()
+		}
+	}()
+	err := srv.Serve(ln)
+	if ctx.Err() == nil {
+		return fmt.Errorf("serve nodes: %w", err)
+	}
+	<-stopped
+	return nil
+}
+
+// follow configures the device for each new generation, and again after a failure.
+func (h *Hub) follow(ctx context.Context, have uint64) error {
+	for {
+		if _, err := h.c.Coordinator.Await(ctx, have); err == nil {
+			view, err := h.configure(ctx)
+			if err == nil {
+				have = view.Generation
+				continue
+			}
+			h.log.Error("cannot configure the hub", "error", err)
+		} else if ctx.Err() == nil {
+			h.log.Error("cannot follow the network", "error", err)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(retryEvery):
+		}
+	}
+}
+
+// configure makes the device know exactly the nodes of the newest generation.
+func (h *Hub) configure(ctx context.Context) (coordinator.HubView, error) {
+	view, err := h.c.Coordinator.HubView(ctx)
+	if err != nil {
+		return view, fmt.Errorf("read what the hub needs: %w", err)
+	}
+	if !view.Address.IsValid() || view.ControlPort == 0 {
+		return view, errors.New("the network has no address for the hub")
+	}
+	cfg := tunnel.Config{
+		PrivateKey: h.c.Coordinator.HubKey(),
+		ListenPort: h.c.Port,
+		Addresses:  []netip.Prefix{hostPrefix(view.Address)},
+		Blackhole:  view.Overlay,
+		Peers:      make([]tunnel.Peer, 0, len(view.Nodes)),
+	}
+	for _, n := range view.Nodes {
+		cfg.Peers = append(cfg.Peers, tunnel.Peer{PublicKey: n.PublicKey, AllowedIPs: []netip.Prefix{hostPrefix(n.Address)}})
+	}
+	if err := h.c.Device.Configure(ctx, cfg); err != nil {
+		return view, fmt.Errorf("configure the hub's device: %w", err)
+	}
+	h.c.Coordinator.HubApplied(view.Generation)
+	return view, nil
+}
+
+func hostPrefix(a netip.Addr) netip.Prefix { return netip.PrefixFrom(a, a.BitLen()) }

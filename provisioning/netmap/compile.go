@@ -1,0 +1,167 @@
+package netmap
+
+import (
+	"cmp"
+	"fmt"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/towpath/towpath/provisioning"
+	"github.com/towpath/towpath/provisioning/wire"
+)
+
+// Compile makes the map of one Node. Who needs many maps of one Snapshot builds an Index first.
+func Compile(s Snapshot, id provisioning.NodeID) (wire.NetMap, error) {
+	return NewIndex(s).Compile(id, s.Now, s.Expires)
+}
+
+// Compile makes the map of one Node, issued now, in a time that depends on its own peers and services only.
+func (x *Index) Compile(id provisioning.NodeID, now, expires time.Time) (wire.NetMap, error) {
+	node, ok := x.nodes[id]
+	if !ok {
+		if reason, broken := x.broken[id]; broken {
+			return wire.NetMap{}, fmt.Errorf("node %s: %s", id, reason)
+		}
+		return wire.NetMap{}, fmt.Errorf("%w: %s", ErrUnknownNode, id)
+	}
+	site := x.sites[node.Site]
+	m := wire.NetMap{
+		Format:     wire.Format,
+		Network:    x.s.Network,
+		Generation: x.s.Generation,
+		Issued:     now,
+		Expires:    expires,
+		Self: wire.Self{
+			Node:      string(node.ID),
+			PublicKey: node.PublicKey,
+			Site:      site.Name,
+			SiteKind:  site.Kind,
+			Address:   node.Address,
+		},
+		Overlay: slices.Clone(x.overlay),
+		Hub:     x.s.Hub,
+		Peers:   x.peers(site),
+		Offers:  x.offers(site),
+		Uses:    x.uses(site),
+	}
+	m.Hub.Endpoints = slices.Clone(x.s.Hub.Endpoints)
+	if err := checkDisjoint(m); err != nil {
+		return wire.NetMap{}, fmt.Errorf("node %s: %w", id, err)
+	}
+	return m, nil
+}
+
+func (x *Index) peers(site provisioning.Site) []wire.Peer {
+	linked := map[provisioning.SiteID]bool{}
+	for _, l := range x.links[site.ID] {
+		linked[l.other(site.ID)] = true
+	}
+	var peers []wire.Peer
+	for id := range linked {
+		far := x.sites[id]
+		for _, n := range x.nodesOf[id] {
+			p := wire.Peer{
+				Node:       string(n.ID),
+				Site:       far.Name,
+				PublicKey:  n.PublicKey,
+				AllowedIPs: []netip.Prefix{hostPrefix(n.Address)},
+			}
+			if far.Endpoint != "" {
+				p.Endpoints = []string{far.Endpoint}
+				if site.Endpoint == "" {
+					p.Keepalive = int(wire.NodeKeepalive / time.Second)
+				}
+			}
+			peers = append(peers, p)
+		}
+	}
+	slices.SortFunc(peers, func(a, b wire.Peer) int {
+		return cmp.Or(cmp.Compare(a.Site, b.Site), cmp.Compare(a.Node, b.Node))
+	})
+	return peers
+}
+
+func (x *Index) offers(site provisioning.Site) []wire.Offer {
+	at := map[provisioning.ServiceID]int{}
+	var offers []wire.Offer
+	for _, l := range x.links[site.ID] {
+		if l.service.Site != site.ID {
+			continue
+		}
+		var from []wire.Source
+		for _, n := range x.nodesOf[l.user] {
+			from = append(from, wire.Source{Site: x.sites[l.user].Name, Prefix: hostPrefix(n.Address)})
+		}
+		if len(from) == 0 {
+			continue
+		}
+		i, ok := at[l.service.ID]
+		if !ok {
+			i = len(offers)
+			at[l.service.ID] = i
+			offers = append(offers, wire.Offer{
+				Service:  l.service.Name,
+				Protocol: l.service.Protocol,
+				AETitle:  l.service.AETitle,
+				Port:     l.service.Port,
+				Target:   l.service.Target,
+			})
+		}
+		offers[i].From = append(offers[i].From, from...)
+	}
+	for i := range offers {
+		slices.SortFunc(offers[i].From, func(a, b wire.Source) int {
+			return cmp.Or(cmp.Compare(a.Site, b.Site), a.Prefix.Compare(b.Prefix))
+		})
+	}
+	slices.SortFunc(offers, func(a, b wire.Offer) int { return cmp.Compare(a.Service, b.Service) })
+	return offers
+}
+
+func (x *Index) uses(site provisioning.Site) []wire.Use {
+	var uses []wire.Use
+	for _, l := range x.links[site.ID] {
+		if l.user != site.ID {
+			continue
+		}
+		far := x.nodesOf[l.service.Site]
+		if len(far) == 0 {
+			continue
+		}
+		uses = append(uses, wire.Use{
+			Service:  l.service.Name,
+			Site:     x.sites[l.service.Site].Name,
+			Protocol: l.service.Protocol,
+			Mode:     l.service.Mode,
+			LANPort:  l.lanPort,
+			AETitle:  l.service.AETitle,
+			Receiver: l.service.Receiver,
+			Address:  netip.AddrPortFrom(far[0].Address, l.service.Port),
+		})
+	}
+	slices.SortFunc(uses, func(a, b wire.Use) int { return cmp.Compare(a.Service, b.Service) })
+	return uses
+}
+
+// checkDisjoint is the last look before a map leaves: WireGuard would silently move a prefix that two peers claim to the last of them.
+func checkDisjoint(m wire.NetMap) error {
+	owner := map[netip.Prefix]string{
+		hostPrefix(m.Hub.Address):  "the hub",
+		hostPrefix(m.Self.Address): "this node",
+	}
+	if len(owner) != 2 {
+		return fmt.Errorf("it has the address of the hub, %s", m.Self.Address)
+	}
+	for _, p := range m.Peers {
+		for _, a := range p.AllowedIPs {
+			if other, taken := owner[a]; taken {
+				return fmt.Errorf("%s belongs both to %s and to %s", a, other, p.Node)
+			}
+			owner[a] = p.Node
+		}
+	}
+	return nil
+}
+
+func hostPrefix(a netip.Addr) netip.Prefix { return netip.PrefixFrom(a, a.BitLen()) }

@@ -1,0 +1,265 @@
+package netmap
+
+import (
+	"cmp"
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"github.com/towpath/towpath/provisioning"
+	"github.com/towpath/towpath/provisioning/wire"
+	"github.com/towpath/towpath/tunnel/wgkey"
+)
+
+// Index is a Snapshot with only its sound objects, arranged so that one map costs no walk through the network. It is immutable.
+type Index struct {
+	s       Snapshot
+	overlay []netip.Prefix
+	// allocations in use, disjoint, by address.
+	allocations []provisioning.Range
+	sites       map[provisioning.SiteID]provisioning.Site
+	nodes       map[provisioning.NodeID]provisioning.Node
+	nodesOf     map[provisioning.SiteID][]provisioning.Node // by address
+	links       map[provisioning.SiteID][]link              // oldest grant first
+	broken      map[provisioning.NodeID]string
+	omissions   []Omission
+}
+
+// link is a sound grant.
+type link struct {
+	service provisioning.Service
+	user    provisioning.SiteID
+	lanPort uint16
+}
+
+func (l link) other(id provisioning.SiteID) provisioning.SiteID {
+	if l.user == id {
+		return l.service.Site
+	}
+	return l.user
+}
+
+// NewIndex sorts the sound objects of s from the broken ones.
+func NewIndex(s Snapshot) *Index {
+	x := &Index{
+		s:       s,
+		sites:   make(map[provisioning.SiteID]provisioning.Site, len(s.Sites)),
+		nodes:   make(map[provisioning.NodeID]provisioning.Node, len(s.Nodes)),
+		nodesOf: make(map[provisioning.SiteID][]provisioning.Node, len(s.Sites)),
+		links:   make(map[provisioning.SiteID][]link, len(s.Sites)),
+		broken:  map[provisioning.NodeID]string{},
+	}
+	x.addRanges()
+	x.addSites()
+	x.addNodes()
+	x.addGrants()
+	return x
+}
+
+// Generation is the Snapshot's.
+func (x *Index) Generation() uint64 { return x.s.Generation }
+
+// Has reports whether the Snapshot has the Node, sound or not.
+func (x *Index) Has(id provisioning.NodeID) bool {
+	if _, ok := x.nodes[id]; ok {
+		return true
+	}
+	_, ok := x.broken[id]
+	return ok
+}
+
+// Nodes returns the sound Nodes by address: whom the hub talks to.
+func (x *Index) Nodes() []provisioning.Node {
+	nodes := make([]provisioning.Node, 0, len(x.nodes))
+	for _, n := range x.nodes {
+		nodes = append(nodes, n)
+	}
+	slices.SortFunc(nodes, func(a, b provisioning.Node) int { return a.Address.Compare(b.Address) })
+	return nodes
+}
+
+// Overlay returns all pools of the plan, sorted. The caller must not change it.
+func (x *Index) Overlay() []netip.Prefix { return x.overlay }
+
+// Omissions names the objects left out of all maps, in a fixed order.
+func (x *Index) Omissions() []Omission { return x.omissions }
+
+func (x *Index) omit(object, format string, a ...any) {
+	x.omissions = append(x.omissions, Omission{Object: object, Reason: fmt.Sprintf(format, a...)})
+}
+
+func (x *Index) addRanges() {
+	for _, r := range x.s.Ranges {
+		if !r.Prefix.IsValid() || r.Prefix != r.Prefix.Masked() {
+			x.omit(fmt.Sprintf("range %d", r.ID), "%s is not a prefix", r.Prefix)
+			continue
+		}
+		switch {
+		case r.Kind == provisioning.RangePool:
+			x.overlay = append(x.overlay, r.Prefix)
+		case r.Kind == provisioning.RangeAllocation && r.Until.IsZero() && r.Owner != "":
+			x.allocations = append(x.allocations, r)
+		}
+	}
+	slices.SortFunc(x.overlay, netip.Prefix.Compare)
+	x.overlay = slices.Compact(x.overlay)
+	slices.SortFunc(x.allocations, func(a, b provisioning.Range) int { return a.Prefix.Compare(b.Prefix) })
+}
+
+// owns reports whether a is in an allocation of the site, and that in a pool.
+func (x *Index) owns(site provisioning.SiteID, a netip.Addr) bool {
+	i, found := slices.BinarySearchFunc(x.allocations, a, func(r provisioning.Range, a netip.Addr) int {
+		return r.Prefix.Addr().Compare(a)
+	})
+	if !found {
+		i--
+	}
+	if i < 0 || x.allocations[i].Owner != string(site) || !x.allocations[i].Prefix.Contains(a) {
+		return false
+	}
+	return slices.ContainsFunc(x.overlay, func(p netip.Prefix) bool { return p.Contains(a) })
+}
+
+func (x *Index) addSites() {
+	named := map[string]int{}
+	for _, s := range x.s.Sites {
+		named[s.Name]++
+	}
+	for _, s := range x.s.Sites {
+		switch {
+		case s.ID == "" || s.Name == "":
+			x.omit("site "+string(s.ID), "it has no id or no name")
+		case named[s.Name] > 1:
+			x.omit("site "+string(s.ID), "another site has the name %s, too", s.Name)
+		case s.Kind != wire.Clinic && s.Kind != wire.Center:
+			x.omit("site "+s.Name, "its kind is %q", s.Kind)
+		default:
+			x.sites[s.ID] = s
+		}
+	}
+}
+
+func (x *Index) addNodes() {
+	keys := map[wgkey.PublicKey]int{x.s.Hub.PublicKey: 1}
+	addrs := map[netip.Addr]int{x.s.Hub.Address: 1}
+	for _, n := range x.s.Nodes {
+		keys[n.PublicKey]++
+		addrs[n.Address]++
+	}
+	for _, n := range x.s.Nodes {
+		reason := ""
+		switch _, known := x.sites[n.Site]; {
+		case !known:
+			reason = fmt.Sprintf("its site %s is missing or broken", n.Site)
+		case n.PublicKey.IsZero():
+			reason = "it has no key"
+		case keys[n.PublicKey] > 1:
+			reason = "its key is not its own alone"
+		case !n.Address.IsValid() || n.Address.Is4In6() || n.Address.Zone() != "":
+			reason = "it has no usable address"
+		case addrs[n.Address] > 1:
+			reason = fmt.Sprintf("its address %s is not its own alone", n.Address)
+		case !x.owns(n.Site, n.Address):
+			reason = fmt.Sprintf("its address %s is in no allocation of its site", n.Address)
+		}
+		if reason != "" {
+			x.broken[n.ID] = reason
+			x.omit("node "+string(n.ID), "%s", reason)
+			continue
+		}
+		x.nodes[n.ID] = n
+		x.nodesOf[n.Site] = append(x.nodesOf[n.Site], n)
+	}
+	for _, nodes := range x.nodesOf {
+		slices.SortFunc(nodes, func(a, b provisioning.Node) int { return a.Address.Compare(b.Address) })
+	}
+}
+
+func (x *Index) addGrants() {
+	services := x.soundServices()
+	grants := slices.Clone(x.s.Grants)
+	slices.SortFunc(grants, func(a, b provisioning.Grant) int {
+		return cmp.Or(a.Created.Compare(b.Created), cmp.Compare(a.Service, b.Service), cmp.Compare(a.Site, b.Site))
+	})
+	taken := map[provisioning.SiteID][]Door{}
+	granted := map[provisioning.Grant]bool{}
+	for _, g := range grants {
+		v, known := services[g.Service]
+		user, userKnown := x.sites[g.Site]
+		owner, ownerKnown := x.sites[v.Site]
+		object := fmt.Sprintf("grant of %s to %s", cmp.Or(v.Name, string(g.Service)), cmp.Or(user.Name, string(g.Site)))
+		door := NewDoor(v, g.LANPort)
+		pair := provisioning.Grant{Service: g.Service, Site: g.Site}
+		switch {
+		case !known || !ownerKnown:
+			x.omit(object, "its service is missing or broken")
+		case !userKnown:
+			x.omit(object, "its site is missing or broken")
+		case granted[pair]:
+			x.omit(object, "it is there twice")
+		case owner.ID == user.ID:
+			x.omit(object, "a site does not use its own service")
+		case owner.Kind == wire.Clinic && user.Kind == wire.Clinic:
+			x.omit(object, "two clinics never meet")
+		case g.LANPort == 0:
+			x.omit(object, "it has no port")
+		case slices.ContainsFunc(taken[user.ID], door.Collides):
+			x.omit(object, "an older grant has the same way in at port %d", g.LANPort)
+		default:
+			l := link{service: v, user: user.ID, lanPort: g.LANPort}
+			x.links[user.ID] = append(x.links[user.ID], l)
+			x.links[owner.ID] = append(x.links[owner.ID], l)
+			taken[user.ID] = append(taken[user.ID], door)
+			granted[pair] = true
+		}
+	}
+}
+
+func (x *Index) soundServices() map[provisioning.ServiceID]provisioning.Service {
+	type listener struct {
+		site provisioning.SiteID
+		port uint16
+	}
+	oldest := slices.Clone(x.s.Services)
+	slices.SortFunc(oldest, func(a, b provisioning.Service) int {
+		return cmp.Or(a.Created.Compare(b.Created), cmp.Compare(a.ID, b.ID))
+	})
+	sound := make(map[provisioning.ServiceID]provisioning.Service, len(oldest))
+	ports := map[listener]string{}
+	names := map[string]bool{}
+	for _, v := range oldest {
+		at := listener{v.Site, v.Port}
+		reason := serviceFault(v)
+		if other, taken := ports[at]; taken && reason == "" {
+			reason = fmt.Sprintf("port %d of its site belongs to %s", v.Port, other)
+		}
+		if names[v.Name] && reason == "" {
+			reason = "an older service has the same name"
+		}
+		if reason != "" {
+			x.omit("service "+cmp.Or(v.Name, string(v.ID)), "%s", reason)
+			continue
+		}
+		ports[at], names[v.Name], sound[v.ID] = v.Name, true, v
+	}
+	return sound
+}
+
+// serviceFault says why nobody can be told of a service, or nothing.
+func serviceFault(v provisioning.Service) string {
+	switch {
+	case v.ID == "" || v.Name == "":
+		return "it has no id or no name"
+	case v.Port == 0:
+		return "it has no port"
+	case v.Target == "":
+		return "it has no target"
+	case v.Protocol != wire.DICOM && v.Protocol != wire.HL7:
+		return fmt.Sprintf("its protocol is %q", v.Protocol)
+	case v.Mode != wire.Queued && v.Mode != wire.PassThrough:
+		return fmt.Sprintf("its mode is %q", v.Mode)
+	case v.Protocol == wire.DICOM && v.AETitle == "":
+		return "it has no AE title"
+	}
+	return ""
+}

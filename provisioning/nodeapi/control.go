@@ -1,0 +1,133 @@
+package nodeapi
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/netip"
+	"strconv"
+	"time"
+
+	"github.com/towpath/towpath/provisioning"
+	"github.com/towpath/towpath/provisioning/coordinator"
+	"github.com/towpath/towpath/provisioning/wire"
+)
+
+const (
+	// reportTimeout bounds reading, storing and answering a report.
+	reportTimeout = 30 * time.Second
+	// frameTimeout bounds the writing of one frame: a caller that takes nothing for so long has gone without a word.
+	frameTimeout = 3 * wire.HeartbeatEvery
+)
+
+// Control serves wire.PathWatch and wire.PathReport. It must be reachable inside WireGuard only: the caller is whoever has the remote
+// address.
+func Control(c *coordinator.Coordinator) http.Handler {
+	h := &control{c: c}
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET "+wire.PathWatch, h.watch)
+	mux.HandleFunc("POST "+wire.PathReport, h.report)
+	return mux
+}
+
+type control struct{ c *coordinator.Coordinator }
+
+// caller finds the Node, or answers.
+func (h *control) caller(w http.ResponseWriter, r *http.Request) (provisioning.NodeID, bool) {
+	remote, err := netip.ParseAddrPort(r.RemoteAddr)
+	if err != nil {
+		refuse(w, provisioning.Errorf(provisioning.Denied, "the remote address is not readable"))
+		return "", false
+	}
+	id, err := h.c.NodeAt(r.Context(), remote.Addr().Unmap())
+	if err != nil {
+		refuse(w, err)
+		return "", false
+	}
+	return id, true
+}
+
+func (h *control) watch(w http.ResponseWriter, r *http.Request) {
+	var have uint64
+	if q := r.URL.Query().Get("have"); q != "" {
+		n, err := strconv.ParseUint(q, 10, 64)
+		if err != nil {
+			refuse(w, provisioning.Errorf(provisioning.Invalid, "have is not a generation"))
+			return
+		}
+		have = n
+	}
+	id, ok := h.caller(w, r)
+	if !ok {
+		return
+	}
+	rc := http.NewResponseController(w)
+	enc := json.NewEncoder(w)
+	started := false
+	err := h.c.Watch(r.Context(), id, have, func(f wire.Frame) error {
+		if err := rc.SetWriteDeadline(time.Now().Add(frameTimeout)); err != nil && !errors.Is(err, http.ErrNotSupported) {
+			return fmt.Errorf("bound the write: %w", err)
+		}
+		if !started {
+			w.Header().Set("Content-Type", "application/x-ndjson")
+			w.Header().Set("Cache-Control", "no-store")
+			started = true
+		}
+		if err := enc.Encode(f); err != nil {
+			return err
+		}
+		return rc.Flush()
+	})
+	// Once the stream runs, its end says all: the node calls again and then hears the reason.
+	if !started {
+		refuse(w, err)
+	}
+}
+
+func (h *control) report(w http.ResponseWriter, r *http.Request) {
+	id, ok := h.caller(w, r)
+	if !ok {
+		return
+	}
+	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(reportTimeout)) // fails only without a connection, in a test
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, wire.MaxReport))
+	if err != nil {
+		refuse(w, provisioning.Errorf(provisioning.Invalid, "the report could not be read").
+			WithHint("a report has at most %d bytes", wire.MaxReport))
+		return
+	}
+	var report wire.Report
+	if err := json.Unmarshal(body, &report); err != nil {
+		refuse(w, provisioning.Errorf(provisioning.Invalid, "the report is not what was agreed on").WithHint("update the box"))
+		return
+	}
+	if err := h.c.Report(r.Context(), id, report); err != nil {
+		refuse(w, err)
+		return
+	}
+	w.WriteHeader(http.StatusNoContent)
+}
+
+// refuse answers with a wire.Refusal. What is not meant for a person stays here.
+func refuse(w http.ResponseWriter, err error) {
+	refusal := wire.Refusal{Code: string(provisioning.Unavailable), Message: "the coordinator has a problem of its own", Hint: "try again later"}
+	status := http.StatusServiceUnavailable
+	if e, ok := errors.AsType[*provisioning.Error](err); ok {
+		refusal = wire.Refusal{Code: string(e.Code), Message: e.Message, Hint: e.Hint}
+		status = map[provisioning.Code]int{
+			provisioning.Invalid:  http.StatusBadRequest,
+			provisioning.Denied:   http.StatusForbidden,
+			provisioning.NotFound: http.StatusNotFound,
+			provisioning.Conflict: http.StatusConflict,
+			provisioning.Expired:  http.StatusGone,
+		}[e.Code]
+		if status == 0 {
+			status = http.StatusServiceUnavailable
+		}
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	json.NewEncoder(w).Encode(refusal)
+}

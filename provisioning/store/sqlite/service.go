@@ -1,0 +1,71 @@
+package sqlite
+
+import (
+	"github.com/towpath/towpath/provisioning"
+)
+
+// services implements store.Services.
+type services struct{ t *tx }
+
+const selectService = `SELECT id, site, name, protocol, ae_title, receiver, mode, target, port, created FROM services `
+
+func scanService(s scanner) (provisioning.Service, error) {
+	var v provisioning.Service
+	var created stamp
+	err := s.Scan(&v.ID, &v.Site, &v.Name, &v.Protocol, &v.AETitle, &v.Receiver, &v.Mode, &v.Target, &v.Port, &created)
+	v.Created = created.Time
+	return v, err
+}
+
+func (g services) Create(s provisioning.Service) error {
+	_, err := g.t.exec(`INSERT INTO services (id, site, name, protocol, ae_title, receiver, mode, target, port, created)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+		s.ID, s.Site, s.Name, s.Protocol, s.AETitle, s.Receiver, s.Mode, s.Target, s.Port, nanos(s.Created))
+	return wrap(orphan(err), "create the service %q", s.Name)
+}
+
+func (g services) ByID(id provisioning.ServiceID) (provisioning.Service, error) {
+	v, err := one(g.t, scanService, selectService+`WHERE id = ?`, id)
+	return v, wrap(err, "read the service %q", id)
+}
+
+func (g services) ByName(name string) (provisioning.Service, error) {
+	v, err := one(g.t, scanService, selectService+`WHERE name = ?`, name)
+	return v, wrap(err, "read the service %q", name)
+}
+
+func (g services) List() ([]provisioning.Service, error) {
+	v, err := all(g.t, scanService, selectService+`ORDER BY name`)
+	return v, wrap(err, "list the services")
+}
+
+func (g services) Remove(id provisioning.ServiceID) error {
+	return wrap(g.t.change(`DELETE FROM services WHERE id = ?`, id), "remove the service %q", id)
+}
+
+// grants implements store.Grants.
+type grants struct{ t *tx }
+
+func scanGrant(s scanner) (provisioning.Grant, error) {
+	var v provisioning.Grant
+	var created stamp
+	err := s.Scan(&v.Service, &v.Site, &v.LANPort, &created)
+	v.Created = created.Time
+	return v, err
+}
+
+func (g grants) Create(v provisioning.Grant) error {
+	_, err := g.t.exec(`INSERT INTO grants (service, site, lan_port, created) VALUES (?, ?, ?, ?)`,
+		v.Service, v.Site, v.LANPort, nanos(v.Created))
+	return wrap(orphan(err), "grant the service %q to the site %q", v.Service, v.Site)
+}
+
+func (g grants) List() ([]provisioning.Grant, error) {
+	v, err := all(g.t, scanGrant, `SELECT service, site, lan_port, created FROM grants ORDER BY service, site`)
+	return v, wrap(err, "list the grants")
+}
+
+func (g grants) Remove(service provisioning.ServiceID, site provisioning.SiteID) error {
+	return wrap(g.t.change(`DELETE FROM grants WHERE service = ? AND site = ?`, service, site),
+		"withdraw the service %q from the site %q", service, site)
+}

@@ -1,0 +1,153 @@
+package dicom
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/towpath/towpath/proxy"
+	"github.com/towpath/towpath/proxy/dicom/pdu"
+	"github.com/towpath/towpath/proxy/dicom/ul"
+	"github.com/towpath/towpath/proxy/spool"
+)
+
+// The keys of spool attributes that a Router writes and a Sink reads.
+const (
+	AttrSOPClass              = "sop_class"
+	AttrSOPInstance           = "sop_instance"
+	AttrTransferSyntax        = "transfer_syntax"
+	AttrCallingAE             = "calling_ae"
+	AttrCalledAE              = "called_ae"
+	AttrMoveOriginatorAE      = "move_originator_ae"      // only if a C-MOVE caused the C-STORE
+	AttrMoveOriginatorMessage = "move_originator_message" // decimal
+)
+
+// DefaultHoldFor is how long a passed-through request waits for the far side: well below the 30 s that requestors usually wait.
+const DefaultHoldFor = 8 * time.Second
+
+// RouterConfig is what a Router works with.
+type RouterConfig struct {
+	Routes []Route
+	// Queue takes the objects of Queued routes; it may be nil if there are none.
+	Queue  spool.Queue
+	Limits Limits
+	// Log may be nil.
+	Log *slog.Logger
+	// HoldFor is how long a PassThrough route may take to connect and get its answer. 0 means DefaultHoldFor.
+	HoldFor time.Duration
+}
+
+// Router is the proxy.Handler of a DICOM port: it reads the association request once and takes the Route of its called AE title.
+type Router struct {
+	cfg   RouterConfig
+	known []string
+}
+
+// NewRouter checks the routes and returns a Router.
+func NewRouter(cfg RouterConfig) (*Router, error) {
+	if len(cfg.Routes) == 0 {
+		return nil, errors.New("a DICOM router needs at least one route")
+	}
+	cfg.Routes = slices.Clone(cfg.Routes)
+	r := &Router{cfg: cfg}
+	for i, route := range cfg.Routes {
+		if err := route.check(cfg.Queue); err != nil {
+			return nil, fmt.Errorf("route %q: %w", route.Service, err)
+		}
+		if slices.ContainsFunc(cfg.Routes[:i], func(o Route) bool { return o.AETitle == route.AETitle }) {
+			return nil, fmt.Errorf("route %q: AE title %q is used twice", route.Service, route.AETitle)
+		}
+		if route.AETitle != "" {
+			r.known = append(r.known, route.AETitle)
+		}
+	}
+	if r.cfg.HoldFor == 0 {
+		r.cfg.HoldFor = DefaultHoldFor
+	}
+	r.cfg.Limits = cfg.Limits.withDefaults()
+	r.cfg.Log = orDiscard(cfg.Log)
+	return r, nil
+}
+
+// Serve serves one association.
+func (r *Router) Serve(ctx context.Context, c net.Conn) proxy.Result {
+	in, err := ul.Receive(ctx, c, r.cfg.Limits.upper(r.cfg.Log))
+	if err != nil {
+		return ended(proxy.Result{}, err)
+	}
+	res := proxy.Result{Calling: printable(in.RQ.CallingAE), Called: printable(in.RQ.CalledAE)}
+	route, ok := pick(r.cfg.Routes, in.RQ.CalledAE)
+	switch {
+	case !ok:
+		return refuse(ctx, in, res, pdu.UserCalledAE, unknownAE(in.RQ.CalledAE, r.known))
+	case route.Mode == PassThrough:
+		return r.passThrough(ctx, c, in, route, res)
+	}
+	p := &provider{limits: r.cfg.Limits, log: r.cfg.Log, open: func(o object) (storeWriter, error) {
+		w, err := r.cfg.Queue.Create(spool.Meta{Queue: route.QueueName, Attributes: o.attributes()})
+		if err != nil {
+			return nil, err
+		}
+		return queueWriter{w}, nil
+	}}
+	return p.serve(ctx, in, res)
+}
+
+// queueWriter is a spool.Writer whose Commit returns no Item.
+type queueWriter struct{ spool.Writer }
+
+func (w queueWriter) Commit() error {
+	_, err := w.Writer.Commit()
+	return err
+}
+
+// attributes is what the Sink will need.
+func (o object) attributes() map[string]string {
+	m := map[string]string{
+		AttrSOPClass: o.SOPClass, AttrSOPInstance: o.SOPInstance, AttrTransferSyntax: o.TransferSyntax,
+		AttrCallingAE: o.CallingAE, AttrCalledAE: o.CalledAE,
+	}
+	if o.MoveOriginatorAE != "" {
+		m[AttrMoveOriginatorAE] = o.MoveOriginatorAE
+		m[AttrMoveOriginatorMessage] = strconv.Itoa(int(o.MoveOriginatorMessage))
+	}
+	return m
+}
+
+// refuse answers with a permanent A-ASSOCIATE-RJ by the user.
+func refuse(ctx context.Context, in *ul.Incoming, res proxy.Result, reason uint8, detail string) proxy.Result {
+	rj := pdu.AssociateRJ{Result: pdu.RejectedPermanent, Source: pdu.SourceUser, Reason: reason}
+	if err := in.Reject(ctx, rj); err != nil {
+		return ended(res, err)
+	}
+	res.Outcome, res.Detail = proxy.OutcomeRefused, detail
+	return res
+}
+
+// ended says in a Result how an association came to its end.
+func ended(res proxy.Result, err error) proxy.Result {
+	if errors.Is(err, ul.ErrReleased) {
+		res.Outcome = proxy.OutcomeDone
+		return res
+	}
+	res.Outcome, res.Detail = proxy.OutcomeAborted, err.Error()
+	switch {
+	case isA[*ul.ProtocolError](err):
+		res.Outcome = proxy.OutcomeMalformed
+	case isA[*ul.TimeoutError](err):
+		res.Outcome = proxy.OutcomeTimeout
+	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		res.Detail = "the association was aborted because the service is stopping"
+	}
+	return res
+}
+
+func isA[E error](err error) bool {
+	_, ok := errors.AsType[E](err)
+	return ok
+}

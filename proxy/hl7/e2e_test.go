@@ -1,0 +1,192 @@
+package hl7_test
+
+import (
+	"bytes"
+	"context"
+	"net"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/towpath/towpath/proxy"
+	"github.com/towpath/towpath/proxy/hl7"
+	"github.com/towpath/towpath/proxy/hl7/mllp"
+	"github.com/towpath/towpath/proxy/proxytest"
+	"github.com/towpath/towpath/proxy/spool"
+)
+
+const (
+	nearAddress = "10.0.0.1:2575"
+	farAddress  = "100.64.0.9:2575"
+)
+
+// serve runs a handler on address until the test ends.
+func serve(t *testing.T, n *proxytest.Network, address string, h proxy.Handler) *proxy.Server {
+	t.Helper()
+	l, err := n.Listen(t.Context(), "tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := proxy.NewServer(proxy.ServerConfig{Name: address, Listener: l, Handler: h})
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		if err := s.Serve(ctx); err != nil {
+			t.Errorf("Serve %s: %v", address, err)
+		}
+	})
+	t.Cleanup(func() { cancel(); wg.Wait() })
+	return s
+}
+
+// far is a receiver that keeps what it gets and answers as told.
+type far struct {
+	mu     sync.Mutex
+	raw    [][]byte
+	answer func(n int, msg []byte) []byte // nil answers with AA; an empty answer says nothing
+}
+
+func (f *far) Serve(ctx context.Context, c net.Conn) proxy.Result {
+	stop := context.AfterFunc(ctx, func() { _ = c.Close() })
+	defer stop()
+	d := mllp.NewDecoder(0)
+	buf := make([]byte, 1<<16)
+	for {
+		n, err := c.Read(buf)
+		if err != nil {
+			return proxy.Result{Outcome: proxy.OutcomeDone}
+		}
+		d.Feed(buf[:n])
+		for {
+			msg, ok, err := d.Next()
+			if err != nil || !ok {
+				break
+			}
+			f.mu.Lock()
+			f.raw = append(f.raw, msg)
+			answer, number := f.answer, len(f.raw)
+			f.mu.Unlock()
+			var reply []byte
+			if answer != nil {
+				reply = answer(number, msg)
+			} else {
+				reply = ackFor(msg, hl7.AA)
+			}
+			if len(reply) > 0 {
+				framed, _ := mllp.Append(nil, reply)
+				if _, err := c.Write(framed); err != nil {
+					return proxy.Result{Outcome: proxy.OutcomeAborted}
+				}
+			}
+		}
+	}
+}
+
+func (f *far) received() [][]byte {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clone(f.raw)
+}
+
+func ackFor(msg []byte, code hl7.Code) []byte {
+	h, err := hl7.ParseHeader(msg)
+	if err != nil {
+		return nil
+	}
+	return h.Ack(code, "said the far end")
+}
+
+// box is a gateway with one queued and one pass-through route.
+type box struct {
+	net    *proxytest.Network
+	queue  *spool.Spool
+	far    *far
+	server *proxy.Server
+}
+
+func newBox(t *testing.T, far *far) *box {
+	t.Helper()
+	n := proxytest.NewNetwork()
+	q, err := spool.Open(t.TempDir(), spool.Options{MinFreeBytes: -1, Ordered: func(string) bool { return true }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = q.Close() })
+	r, err := hl7.NewRouter(hl7.RouterConfig{
+		Routes: []hl7.Route{
+			{Service: "results", Mode: hl7.Queued, QueueName: "results", Receiver: "QUEUED"},
+			{Service: "orders", Mode: hl7.PassThrough, Network: n, Target: farAddress},
+		},
+		Queue: q,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := &box{net: n, queue: q, far: far}
+	serve(t, n, farAddress, far)
+	b.server = serve(t, n, nearAddress, r)
+	return b
+}
+
+// deliver runs a Sink to the far end until the test ends.
+func (b *box) deliver(t *testing.T) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		sink := hl7.NewSink(hl7.SinkConfig{Network: b.net, Target: farAddress})
+		if err := spool.Deliver(ctx, spool.DeliverConfig{Queue: b.queue, Name: "results", Sink: sink}); err != nil {
+			t.Errorf("Deliver: %v", err)
+		}
+	})
+	t.Cleanup(func() { cancel(); wg.Wait() })
+}
+
+func (b *box) send(t *testing.T, msg []byte) hl7.Ack {
+	t.Helper()
+	a, err := hl7.Send(t.Context(), hl7.SendConfig{Network: b.net, Target: nearAddress}, msg)
+	if err != nil {
+		t.Fatalf("Send: %v", err)
+	}
+	return a
+}
+
+func parties(receiver string) hl7.Parties {
+	return hl7.Parties{SendingApplication: "PRAXIS", SendingFacility: "WEST", ReceivingApplication: receiver, ReceivingFacility: "CENTER"}
+}
+
+func TestQueuedEndToEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBox(t, &far{})
+		msg := hl7.SampleResult(time.Now(), "R-1", parties("QUEUED"))
+		if a := b.send(t, msg); a.Code != hl7.AA || a.ControlID != "R-1" {
+			t.Fatalf("answer %v to %q", a.Code, a.ControlID)
+		}
+		if len(b.far.received()) != 0 {
+			t.Fatal("nobody delivers yet")
+		}
+		b.deliver(t)
+		synctest.Wait()
+		if got := b.far.received(); len(got) != 1 || !bytes.Equal(got[0], msg) {
+			t.Fatalf("the far end got %q", got)
+		}
+		if st := b.queue.Stats(); len(st) != 1 || st[0].Queued != 0 || st[0].Delivered != 1 {
+			t.Fatalf("stats %+v", st)
+		}
+	})
+}
+
+func TestPassThroughEndToEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBox(t, &far{})
+		msg := hl7.SampleOrder(time.Now(), "O-1", parties("CARDIO"))
+		if a := b.send(t, msg); a.Code != hl7.AA || a.ControlID != "O-1" || a.Text != "said the far end" {
+			t.Fatalf("answer %+v", a)
+		}
+		if got := b.far.received(); len(got) != 1 || !bytes.Equal(got[0], msg) {
+			t.Fatalf("the far end got %q", got)
+		}
+	})
+}

@@ -1,0 +1,192 @@
+package hl7
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/towpath/towpath/proxy"
+)
+
+const (
+	dialTimeout = 10 * time.Second
+	// lastWait is how long an answer is still waited for when the gateway shuts down.
+	lastWait = 3 * time.Second
+	// remembered is for how many messages late answers are relayed, such as the application's after an accept acknowledgment.
+	remembered = 64
+)
+
+// openMessage may still be answered.
+type openMessage struct {
+	controlID string
+	answers   int // how many may come
+}
+
+// farLink is the connection to the far end that belongs to one sender's connection and one route. Its own goroutine reads, so that
+// answers are relayed whenever they come.
+type farLink struct {
+	session *session
+	link    *link
+	done    chan struct{} // closed when the reader has ended
+
+	mu       sync.Mutex
+	awaited  chan struct{} // closed when the answer to the newest message was relayed; nil when none is awaited
+	awaiting string
+	open     []openMessage // oldest first
+	gone     bool          // nothing more will come
+}
+
+// passThrough sends a message on and waits until its answer was relayed.
+func (s *session) passThrough(ctx context.Context, i int, h Header, msg []byte) error {
+	r := s.router.routes[i]
+	f, err := s.farFor(ctx, i)
+	if err != nil {
+		s.router.log.Warn("the far end cannot be reached", "service", r.Service, "target", r.Target, "error", err)
+		return &end{outcome: proxy.OutcomeUnreachable, cause: err, detail: "the far end of " + r.Service +
+			" cannot be reached; the message was not answered, the sender will try again"}
+	}
+	answered := f.await(h)
+	if err := f.link.write(msg); err != nil {
+		return &end{outcome: proxy.OutcomeAborted, detail: "the far end did not take the message", cause: err}
+	}
+	if answered != nil {
+		if err := f.wait(ctx, answered); err != nil {
+			return err
+		}
+	}
+	s.res.Items++
+	return nil
+}
+
+// farFor returns the connection of a route, a new one when the old one was closed by the far end.
+func (s *session) farFor(ctx context.Context, i int) (*farLink, error) {
+	if f := s.far[i]; f != nil && !f.isGone() {
+		return f, nil
+	} else if f != nil {
+		f.close()
+	}
+	r := s.router.routes[i]
+	dialCtx, cancel := context.WithTimeout(ctx, dialTimeout)
+	defer cancel()
+	c, err := r.Network.DialContext(dialCtx, "tcp", r.Target)
+	if err != nil {
+		return nil, err //nolint:wrapcheck // passThrough says what for
+	}
+	f := &farLink{session: s, link: newLink(c, s.router.limits), done: make(chan struct{})}
+	s.far[i] = f
+	go f.run()
+	return f, nil
+}
+
+func (s *session) closeFar() {
+	for _, f := range s.far {
+		f.close()
+	}
+}
+
+// close ends the connection and waits for its reader.
+func (f *farLink) close() {
+	_ = f.link.conn.Close()
+	<-f.done
+}
+
+func (f *farLink) isGone() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.gone
+}
+
+// await notes whose answer is relayed next. It returns nil when none must come.
+func (f *farLink) await(h Header) <-chan struct{} {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	id := h.ControlID()
+	if len(f.open) == remembered {
+		f.open = slices.Delete(f.open, 0, 1)
+	}
+	f.open = append(f.open, openMessage{controlID: id, answers: h.answers()})
+	if h.expects() != anAnswer {
+		return nil
+	}
+	f.awaiting, f.awaited = id, make(chan struct{})
+	return f.awaited
+}
+
+// wait returns when the answer was relayed. Any error ends the session and with it both connections, so that a late answer can never
+// be taken for that to another message.
+func (f *farLink) wait(ctx context.Context, answered <-chan struct{}) error {
+	timeout := time.NewTimer(f.session.router.ackTimeout)
+	defer timeout.Stop()
+	stopping := ctx.Done()
+	for {
+		select {
+		case <-answered:
+			return nil
+		case <-f.done:
+			select {
+			case <-answered: // and then the far end closed
+				return nil
+			default:
+			}
+			return &end{outcome: proxy.OutcomeAborted, detail: "the far end closed the connection without an answer"}
+		case <-timeout.C:
+			return &end{outcome: proxy.OutcomeTimeout, detail: "the far end did not answer in time; the sender got no answer either"}
+		case <-stopping:
+			if e, ok := errors.AsType[*end](context.Cause(ctx)); ok {
+				return e
+			}
+			stopping = nil
+			timeout.Reset(min(lastWait, f.session.router.ackTimeout))
+		}
+	}
+}
+
+// run relays what the far end sends.
+func (f *farLink) run() {
+	defer close(f.done)
+	defer func() {
+		f.mu.Lock()
+		f.gone = true
+		f.mu.Unlock()
+	}()
+	for {
+		msg, err := f.link.read(context.Background())
+		if err != nil {
+			return
+		}
+		if err := f.relay(msg); err != nil {
+			f.session.stop(err)
+			return
+		}
+	}
+}
+
+// relay hands an answer to the sender, byte by byte as it came.
+func (f *farLink) relay(msg []byte) error {
+	a, err := ParseAck(msg)
+	if err != nil {
+		return &end{outcome: proxy.OutcomeMalformed, detail: "the far end sent something that is not an answer", cause: err}
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	i := len(f.open) - 1
+	for i >= 0 && f.open[i].controlID != a.ControlID {
+		i--
+	}
+	if i < 0 {
+		return &end{outcome: proxy.OutcomeMalformed, detail: "the far end answered a message that was not sent, or twice (see MSA-2)"}
+	}
+	if err := f.session.reply(msg); err != nil {
+		return err
+	}
+	if f.open[i].answers--; f.open[i].answers == 0 {
+		f.open = slices.Delete(f.open, i, i+1)
+	}
+	if f.awaited != nil && f.awaiting == a.ControlID {
+		close(f.awaited)
+		f.awaited = nil
+	}
+	return nil
+}

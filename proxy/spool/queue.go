@@ -1,0 +1,155 @@
+package spool
+
+import (
+	"container/heap"
+	"time"
+)
+
+// entry is what is kept in memory of one item: little, since a queue may hold hundreds of thousands. The rest is read from its file.
+type entry struct {
+	id      ID
+	queue   *queue
+	size    int64 // of the payload
+	bytes   int64 // of the file
+	created time.Time
+
+	ext       string // what its file is called now; differs from state only after a failed rename
+	state     State
+	leased    bool
+	attempts  int
+	lastError string
+	notBefore time.Time
+
+	heap  *entryHeap // the heap it is in, if any
+	index int        // where in it
+}
+
+// queue orders the entries of one name. The Spool's mutex guards it.
+type queue struct {
+	name    string
+	ordered bool
+	// ready is sorted by id. In an ordered queue it holds all that is queued and not leased, otherwise what may be delivered now.
+	ready entryHeap
+	// delayed is sorted by notBefore and is empty in an ordered queue.
+	delayed entryHeap
+	entries map[ID]*entry
+	leases  int
+	// wake is closed when a waiter should look again; nil when nobody waits.
+	wake chan struct{}
+
+	delivered uint64
+	lastError string
+}
+
+func newQueue(name string, ordered bool) *queue {
+	return &queue{
+		name: name, ordered: ordered, entries: map[ID]*entry{},
+		ready:   entryHeap{before: func(a, b *entry) bool { return a.id < b.id }},
+		delayed: entryHeap{before: func(a, b *entry) bool { return a.notBefore.Before(b.notBefore) }},
+	}
+}
+
+// add makes a queued entry available.
+func (q *queue) add(e *entry) {
+	if !q.ordered && !e.notBefore.IsZero() {
+		heap.Push(&q.delayed, e)
+	} else {
+		heap.Push(&q.ready, e)
+	}
+	q.notify()
+}
+
+// withdraw takes an entry out of whatever heap it is in.
+func (q *queue) withdraw(e *entry) {
+	if e.heap != nil {
+		heap.Remove(e.heap, e.index)
+	}
+	q.notify()
+}
+
+func (q *queue) notify() {
+	if q.wake != nil {
+		close(q.wake)
+		q.wake = nil
+	}
+}
+
+func (q *queue) waiter() <-chan struct{} {
+	if q.wake == nil {
+		q.wake = make(chan struct{})
+	}
+	return q.wake
+}
+
+// take leases the entry whose turn it is. When there is none it returns the time until one becomes due by itself, or zero when
+// only an event can change that.
+func (q *queue) take(now time.Time) (*entry, time.Duration) {
+	for len(q.delayed.list) > 0 && !q.delayed.list[0].notBefore.After(now) {
+		e := q.delayed.list[0]
+		heap.Pop(&q.delayed)
+		heap.Push(&q.ready, e)
+	}
+	if len(q.ready.list) == 0 {
+		if len(q.delayed.list) > 0 {
+			return nil, q.delayed.list[0].notBefore.Sub(now)
+		}
+		return nil, 0
+	}
+	head := q.ready.list[0]
+	if q.ordered {
+		if q.leases > 0 {
+			return nil, 0
+		}
+		if head.notBefore.After(now) {
+			return nil, head.notBefore.Sub(now)
+		}
+	}
+	heap.Pop(&q.ready)
+	head.leased = true
+	q.leases++
+	return head, 0
+}
+
+func (q *queue) stats() QueueStats {
+	st := QueueStats{Queue: q.name, Delivered: q.delivered, LastError: q.lastError}
+	for _, e := range q.entries {
+		st.Bytes += e.size
+		if e.state == StateParked {
+			st.Parked++
+		} else {
+			st.Queued++
+		}
+		if st.OldestCreated.IsZero() || e.created.Before(st.OldestCreated) {
+			st.OldestCreated = e.created
+		}
+	}
+	return st
+}
+
+// entryHeap implements heap.Interface and tells entries where they are.
+type entryHeap struct {
+	list   []*entry
+	before func(a, b *entry) bool
+}
+
+func (h *entryHeap) Len() int           { return len(h.list) }
+func (h *entryHeap) Less(i, j int) bool { return h.before(h.list[i], h.list[j]) }
+func (h *entryHeap) Swap(i, j int) {
+	h.list[i], h.list[j] = h.list[j], h.list[i]
+	h.list[i].index, h.list[j].index = i, j
+}
+
+func (h *entryHeap) Push(x any) {
+	e := x.(*entry) //nolint:forcetypeassert // only entries are pushed
+	e.heap, e.index = h, len(h.list)
+	h.list = append(h.list, e)
+}
+
+func (h *entryHeap) Pop() any {
+	last := len(h.list) - 1
+	e := h.list[last]
+	h.list[last] = nil
+	h.list = h.list[:last]
+	e.heap = nil
+	return e
+}

@@ -1,0 +1,125 @@
+package spool
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// rebuild makes the books from the directory: it removes what was being written, sets damaged items aside, and counts the rest.
+func (s *Spool) rebuild() error {
+	names, err := s.vol.list(itemsDir)
+	if err != nil {
+		return err
+	}
+	quarantined, err := s.vol.list(quarantineDir)
+	if err != nil {
+		return err
+	}
+	s.quarantined = len(quarantined)
+	if err := s.recoverSequence(slices.Concat(names, quarantined)); err != nil {
+		return err
+	}
+	slices.Sort(names) // .item before .parked of the same ID
+	foreign := 0
+	for _, name := range slices.Backward(names) {
+		id, ext, ours := parseName(name)
+		switch {
+		case !ours:
+			foreign++
+		case ext == extTemporary:
+			err = s.vol.remove(itemsDir + "/" + name)
+		case ext == extNote:
+			if e := s.entries[id]; e == nil || e.state != StateParked {
+				err = s.vol.remove(itemsDir + "/" + name)
+			}
+		default:
+			err = s.recoverItem(id, ext)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if foreign > 0 {
+		s.log.Warn("files that are not of the queue lie in its directory and are left alone", "files", foreign)
+	}
+	// What a killed process has renamed may not be synced yet, and will now be counted on.
+	if err := s.vol.sync(itemsDir); err != nil {
+		return err
+	}
+	s.log.Info("queue recovered", "items", len(s.entries), "bytes", s.used, "quarantined", s.quarantined)
+	return nil
+}
+
+func parseName(name string) (id ID, ext string, ours bool) {
+	stem, ext, _ := strings.Cut(name, ".")
+	id, ext = ID(stem), "."+ext
+	_, ours = id.sequence()
+	return id, ext, ours && (ext == extTemporary || ext == extQueued || ext == extParked || ext == extNote)
+}
+
+func (s *Spool) recoverItem(id ID, ext string) error {
+	e := &entry{id: id, ext: ext, state: StateQueued}
+	if ext == extParked {
+		e.state = StateParked
+	}
+	d, err := s.describe(e)
+	if starved(err) {
+		return err
+	}
+	if err == nil && s.entries[id] != nil {
+		err = fmt.Errorf("%w: the item exists twice", ErrCorrupt)
+	}
+	if err != nil {
+		s.log.Error("an item is damaged and was set aside", "item", id, "error", err)
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.quarantineLocked(itemName(id, ext), string(id))
+		return nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	e.size, e.bytes, e.created, e.queue = d.Size, d.fileSize, d.Created, s.queueLocked(d.Queue)
+	if e.state == StateParked {
+		e.attempts, e.lastError = s.readNote(id)
+	}
+	s.used += e.bytes
+	s.insertLocked(e)
+	return nil
+}
+
+// starved tells a lack of means, which says nothing about the file, from a file that cannot be read.
+func starved(err error) bool {
+	return errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE) || errors.Is(err, unix.ENOMEM)
+}
+
+// recoverSequence starts behind every number that was ever given out.
+func (s *Spool) recoverSequence(names []string) error {
+	n, err := s.readSequence()
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if starved(err) {
+			return err
+		}
+		s.log.Error("the sequence of the queue is damaged, item numbers start behind the highest one found", "error", err)
+		n = sequenceBlock
+	}
+	s.next = max(n, 1)
+	for _, name := range names {
+		stem, _, _ := strings.Cut(name, ".")
+		for part := range strings.SplitSeq(stem, "-") {
+			if sequence, ok := ID(part).sequence(); ok && sequence >= s.next {
+				s.next = sequence + 1
+			}
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.reserveLocked(); err != nil && !errors.Is(err, ErrFull) {
+		return err
+	}
+	return nil
+}

@@ -1,0 +1,278 @@
+package spool
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+)
+
+// Spool is the durable Queue in one directory. Make it with Open and end it with Close, after its producers and deliverers. It is safe
+// for concurrent use.
+type Spool struct {
+	opts Options
+	log  *slog.Logger
+	vol  volume
+	sync groupSync // of the folder of items
+	ops  sync.WaitGroup
+	// buffers holds *bufio.Writer between writers.
+	buffers sync.Pool
+
+	mu          sync.Mutex
+	closed      bool
+	ended       chan struct{} // closed by Close
+	queues      map[string]*queue
+	entries     map[ID]*entry
+	used        int64 // bytes of all files of items, finished or not
+	next        uint64
+	reserved    uint64 // sequence numbers below it may be given out
+	quarantined int
+}
+
+var _ Queue = (*Spool)(nil)
+
+// Open takes the directory over, making it if need be, and recovers what is in it. It returns ErrLocked when another process has it.
+func Open(dir string, opts Options) (*Spool, error) {
+	v, err := openVolume(dir)
+	if err != nil {
+		return nil, fmt.Errorf("open the queue: %w", err)
+	}
+	s, err := open(v, opts)
+	if err != nil {
+		_ = v.close()
+		return nil, fmt.Errorf("open the queue: %w", err)
+	}
+	return s, nil
+}
+
+func open(v volume, opts Options) (*Spool, error) {
+	opts = opts.withDefaults()
+	s := &Spool{
+		opts: opts, log: opts.Log.With("subsystem", "spool"), vol: v, ended: make(chan struct{}),
+		queues: map[string]*queue{}, entries: map[ID]*entry{},
+	}
+	s.sync.run = func() error { return v.sync(itemsDir) }
+	if err := s.rebuild(); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// Close ends the Spool: it waits for calls under way, wakes those who wait in Next, and gives the directory free. Writers and Leases
+// that are still open can no longer be ended; their items are as if the process had been killed.
+func (s *Spool) Close() error {
+	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		return nil
+	}
+	s.closed = true
+	close(s.ended)
+	s.mu.Unlock()
+	s.ops.Wait()
+	if err := s.vol.close(); err != nil {
+		return fmt.Errorf("close the queue: %w", err)
+	}
+	return nil
+}
+
+// begin keeps the directory open until s.ops.Done.
+func (s *Spool) begin() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return ErrClosed
+	}
+	s.ops.Add(1)
+	return nil
+}
+
+func (s *Spool) queueLocked(name string) *queue {
+	q := s.queues[name]
+	if q == nil {
+		q = newQueue(name, s.opts.Ordered(name))
+		s.queues[name] = q
+	}
+	return q
+}
+
+// insertLocked takes an entry into the books. Its bytes are counted already.
+func (s *Spool) insertLocked(e *entry) {
+	s.entries[e.id] = e
+	e.queue.entries[e.id] = e
+	if e.state == StateQueued {
+		e.queue.add(e)
+	}
+}
+
+// forgetLocked is the opposite of insertLocked.
+func (s *Spool) forgetLocked(e *entry) {
+	delete(s.entries, e.id)
+	delete(e.queue.entries, e.id)
+	s.used -= e.bytes
+	e.queue.withdraw(e)
+}
+
+// releaseLocked ends the lease of an entry.
+func (e *entry) releaseLocked() {
+	e.leased = false
+	e.queue.leases--
+	e.queue.notify()
+}
+
+// Next waits for the oldest deliverable item of a queue and leases it.
+func (s *Spool) Next(ctx context.Context, name string) (Lease, error) {
+	if err := validQueue(name); err != nil {
+		return nil, err
+	}
+	for {
+		if ctx.Err() != nil {
+			return nil, fmt.Errorf("wait for an item: %w", ctx.Err())
+		}
+		s.mu.Lock()
+		if s.closed {
+			s.mu.Unlock()
+			return nil, ErrClosed
+		}
+		q := s.queueLocked(name)
+		e, wait := q.take(time.Now())
+		if e != nil {
+			s.ops.Add(1)
+			s.mu.Unlock()
+			l := s.lease(e)
+			s.ops.Done()
+			if l == nil {
+				continue
+			}
+			return l, nil
+		}
+		wake := q.waiter()
+		s.mu.Unlock()
+		if err := s.waitFor(ctx, wake, wait); err != nil {
+			return nil, err
+		}
+	}
+}
+
+func (s *Spool) waitFor(ctx context.Context, wake <-chan struct{}, wait time.Duration) error {
+	var due <-chan time.Time
+	if wait > 0 {
+		t := time.NewTimer(wait)
+		defer t.Stop()
+		due = t.C
+	}
+	select {
+	case <-wake:
+	case <-due:
+	case <-s.ended:
+		return ErrClosed
+	case <-ctx.Done():
+		return fmt.Errorf("wait for an item: %w", ctx.Err())
+	}
+	return nil
+}
+
+// lease reads the description of an entry taken by Next. It returns nil when the item cannot be delivered now: a damaged one is set
+// aside, any other trouble of the disk puts it back for later.
+func (s *Spool) lease(e *entry) *lease {
+	d, err := s.describe(e)
+	if err == nil {
+		return &lease{spool: s, entry: e, item: e.item(d)}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	e.releaseLocked()
+	if errors.Is(err, ErrCorrupt) || errors.Is(err, fs.ErrNotExist) {
+		s.log.Error("an item is damaged and was set aside", "item", e.id, "queue", e.queue.name, "error", err)
+		s.forgetLocked(e)
+		s.quarantineLocked(itemName(e.id, e.ext), string(e.id))
+		return nil
+	}
+	s.log.Warn("an item could not be read, it will be tried again", "item", e.id, "queue", e.queue.name, "error", err)
+	e.lastError = limitText(err.Error())
+	e.notBefore = time.Now().Add(s.opts.Backoff.Min)
+	e.queue.lastError = e.lastError
+	e.queue.add(e)
+	return nil
+}
+
+func (s *Spool) describe(e *entry) (description, error) {
+	f, err := s.vol.open(itemName(e.id, e.ext))
+	if err != nil {
+		return description{}, err
+	}
+	defer func() { _ = f.Close() }()
+	return readDescription(f, e.id)
+}
+
+func (e *entry) item(d description) Item {
+	return Item{
+		ID: e.id, Meta: d.Meta, Size: d.Size, SHA256: d.SHA256, Created: d.Created,
+		State: e.state, Attempts: e.attempts, LastError: e.lastError, NotBefore: e.notBefore,
+	}
+}
+
+// quarantineLocked moves a file of the items' folder out of the way, under a name that was never used.
+func (s *Spool) quarantineLocked(from, stem string) {
+	to := fmt.Sprintf("%s/%s-%s.bad", quarantineDir, stem, newID(s.next))
+	s.next++
+	if err := s.vol.rename(from, to); err != nil {
+		s.log.Error("an item could not be set aside", "error", err)
+		return
+	}
+	s.quarantined++
+	for _, dir := range []string{quarantineDir, itemsDir} {
+		if err := s.vol.sync(dir); err != nil {
+			s.log.Error("setting an item aside could not be synced", "error", err)
+		}
+	}
+}
+
+// Stats returns exact counts of all queues that were ever used since Open or hold items, sorted by name. Parked items count in Bytes
+// and OldestCreated, too.
+func (s *Spool) Stats() []QueueStats {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	list := make([]QueueStats, 0, len(s.queues))
+	for _, q := range s.queues {
+		list = append(list, q.stats())
+	}
+	slices.SortFunc(list, func(a, b QueueStats) int { return strings.Compare(a.Queue, b.Queue) })
+	return list
+}
+
+// Usage is how much of its space a Spool takes.
+type Usage struct {
+	// Bytes is what all files of items take, with their descriptions and with those being written.
+	Bytes int64 `json:"bytes"`
+	// MaxBytes is the quota, zero for none.
+	MaxBytes int64 `json:"max_bytes"`
+	// FreeBytes is left on the filesystem; at MinFreeBytes new items are refused.
+	FreeBytes    int64 `json:"free_bytes"`
+	MinFreeBytes int64 `json:"min_free_bytes"`
+	// Quarantined counts files set aside because they were damaged, since ever. An operator must look at them.
+	Quarantined int `json:"quarantined"`
+}
+
+// Usage measures.
+func (s *Spool) Usage() (Usage, error) {
+	if err := s.begin(); err != nil {
+		return Usage{}, err
+	}
+	defer s.ops.Done()
+	free, err := s.vol.free()
+	if err != nil {
+		return Usage{}, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return Usage{
+		Bytes: s.used, MaxBytes: s.opts.MaxBytes, FreeBytes: free, MinFreeBytes: max(s.opts.MinFreeBytes, 0),
+		Quarantined: s.quarantined,
+	}, nil
+}

@@ -1,0 +1,245 @@
+package spool
+
+import (
+	"bufio"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"maps"
+	"time"
+)
+
+const (
+	writeBuffer = 64 << 10
+	// freeEvery is after how many bytes a Writer looks at the free space again.
+	freeEvery = 1 << 20
+)
+
+var errWriterEnded = errors.New("the writer has ended")
+
+// Create starts an item.
+func (s *Spool) Create(m Meta) (Writer, error) {
+	if err := m.validate(); err != nil {
+		return nil, fmt.Errorf("create an item: %w", err)
+	}
+	if err := s.begin(); err != nil {
+		return nil, err
+	}
+	defer s.ops.Done()
+	if err := s.checkFree(); err != nil {
+		return nil, err
+	}
+	w := &writer{spool: s, meta: Meta{Queue: m.Queue, Attributes: maps.Clone(m.Attributes)}, hash: sha256.New()}
+	if err := w.reserve(int64(len(headMark))); err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	n, err := s.nextLocked()
+	s.mu.Unlock()
+	if err == nil {
+		w.id = newID(n)
+		w.file, err = s.vol.create(itemName(w.id, extTemporary))
+	}
+	if err != nil {
+		w.release()
+		return nil, fmt.Errorf("create an item: %w", full(err))
+	}
+	w.buffer = s.takeBuffer(w.file)
+	_, w.err = w.buffer.WriteString(headMark)
+	return w, nil
+}
+
+// checkFree refuses when the filesystem is nearly full.
+func (s *Spool) checkFree() error {
+	if s.opts.MinFreeBytes < 0 {
+		return nil
+	}
+	free, err := s.vol.free()
+	if err != nil {
+		return err
+	}
+	if free < s.opts.MinFreeBytes {
+		return fmt.Errorf("%w: %d bytes are free on the disk, %d must stay free", ErrFull, free, s.opts.MinFreeBytes)
+	}
+	return nil
+}
+
+// writer is an item in the making. Like any io.Writer it is used by one goroutine at a time.
+type writer struct {
+	spool    *Spool
+	id       ID
+	meta     Meta
+	file     file
+	buffer   *bufio.Writer
+	hash     hash.Hash
+	size     int64 // of the payload
+	reserved int64 // bytes counted in Spool.used
+	checked  int64 // size at the last look at the free space
+	err      error // the first error, for good
+	ended    bool
+}
+
+// reserve counts n more bytes, or refuses.
+func (w *writer) reserve(n int64) error {
+	s := w.spool
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if limit := s.opts.MaxBytes; limit > 0 && s.used+n > limit {
+		return fmt.Errorf("%w: it holds %d of at most %d bytes", ErrFull, s.used, limit)
+	}
+	s.used += n
+	w.reserved += n
+	return nil
+}
+
+func (w *writer) release() {
+	w.spool.mu.Lock()
+	defer w.spool.mu.Unlock()
+	w.spool.used -= w.reserved
+	w.reserved = 0
+}
+
+// Write appends to the payload. After an error every call returns that error.
+func (w *writer) Write(p []byte) (int, error) {
+	if w.ended {
+		return 0, errWriterEnded
+	}
+	if w.err != nil {
+		return 0, w.err
+	}
+	n, err := w.write(p)
+	if err != nil {
+		w.err = fmt.Errorf("write an item: %w", full(err))
+	}
+	return n, w.err
+}
+
+func (w *writer) write(p []byte) (int, error) {
+	if err := w.reserve(int64(len(p))); err != nil {
+		return 0, err
+	}
+	if w.size+int64(len(p))-w.checked >= freeEvery {
+		w.checked = w.size + int64(len(p))
+		if err := w.spool.checkFree(); err != nil {
+			return 0, err
+		}
+	}
+	n, err := w.buffer.Write(p)
+	_, _ = w.hash.Write(p[:n])
+	w.size += int64(n)
+	return n, err //nolint:wrapcheck // Write does
+}
+
+// Commit makes the item durable and deliverable.
+func (w *writer) Commit() (Item, error) {
+	if w.ended {
+		return Item{}, errWriterEnded
+	}
+	if err := w.spool.begin(); err != nil {
+		return Item{}, err
+	}
+	defer w.spool.ops.Done()
+	w.ended = true
+	it, err := w.commit()
+	if err != nil {
+		return Item{}, fmt.Errorf("commit an item: %w", full(err))
+	}
+	return it, nil
+}
+
+func (w *writer) commit() (Item, error) {
+	s := w.spool
+	d := description{ID: w.id, Meta: w.meta, Size: w.size, SHA256: digest(w.hash.Sum(nil)), Created: time.Now().UTC().Round(0)}
+	if err := w.finishFile(d); err != nil {
+		w.discard(extTemporary)
+		return Item{}, err
+	}
+	if err := s.vol.rename(itemName(w.id, extTemporary), itemName(w.id, extQueued)); err != nil {
+		w.discard(extTemporary)
+		return Item{}, err
+	}
+	if err := s.sync.do(); err != nil {
+		w.discard(extQueued)
+		return Item{}, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	e := &entry{
+		id: w.id, queue: s.queueLocked(w.meta.Queue), size: w.size, bytes: w.reserved, created: d.Created,
+		ext: extQueued, state: StateQueued,
+	}
+	s.insertLocked(e)
+	return e.item(d), nil
+}
+
+// finishFile writes the description and syncs and closes the file, in any case.
+func (w *writer) finishFile(d description) error {
+	err := w.err
+	if err == nil {
+		err = w.writeTail(d)
+	}
+	if err == nil {
+		err = w.file.Sync()
+	}
+	if closeErr := w.file.Close(); err == nil {
+		err = closeErr
+	}
+	w.returnBuffer()
+	return err
+}
+
+func (w *writer) writeTail(d description) error {
+	tail, err := d.tail()
+	if err != nil {
+		return err
+	}
+	if err := w.reserve(int64(len(tail))); err != nil {
+		return err
+	}
+	if _, err := w.buffer.Write(tail); err != nil {
+		return err //nolint:wrapcheck // Commit does
+	}
+	return w.buffer.Flush() //nolint:wrapcheck // Commit does
+}
+
+// discard removes the file. When even that fails, the next Open does it, or finds an item that its producer believes lost: sent twice,
+// then, but never lost.
+func (w *writer) discard(ext string) {
+	if err := w.spool.vol.remove(itemName(w.id, ext)); err != nil {
+		w.spool.log.Warn("an unfinished item could not be removed", "item", w.id, "error", err)
+	}
+	w.release()
+}
+
+// Abort forgets what was written.
+func (w *writer) Abort() {
+	if w.ended {
+		return
+	}
+	w.ended = true
+	_ = w.file.Close()
+	w.returnBuffer()
+	if w.spool.begin() != nil {
+		return // the next Open removes the file
+	}
+	defer w.spool.ops.Done()
+	w.discard(extTemporary)
+}
+
+// takeBuffer lends a buffer, so that many small items share few.
+func (s *Spool) takeBuffer(to io.Writer) *bufio.Writer {
+	b, ok := s.buffers.Get().(*bufio.Writer)
+	if !ok {
+		return bufio.NewWriterSize(to, writeBuffer)
+	}
+	b.Reset(to)
+	return b
+}
+
+func (w *writer) returnBuffer() {
+	w.buffer.Reset(nil)
+	w.spool.buffers.Put(w.buffer)
+	w.buffer = nil
+}

@@ -1,0 +1,158 @@
+package wgo
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"sync"
+	"syscall"
+
+	"golang.zx2c4.com/wireguard/conn"
+	"golang.zx2c4.com/wireguard/device"
+	"golang.zx2c4.com/wireguard/tun"
+
+	"github.com/towpath/towpath/tunnel"
+	"github.com/towpath/towpath/tunnel/uapi"
+	"github.com/towpath/towpath/tunnel/wgkey"
+)
+
+// Device is a running wireguard-go device. Its methods are safe for concurrent use.
+type Device struct {
+	dev *device.Device
+
+	mu sync.Mutex
+	// endpoints are those configured last: the device itself only knows where peers have roamed to.
+	endpoints map[wgkey.PublicKey]netip.AddrPort
+}
+
+// New starts the workers of a device on t. It opens no socket before the first Apply. The mark is set on every outer packet; 0 sets
+// none. It owns t and bind from now on.
+func New(t tun.Device, bind conn.Bind, mark uint32, log *slog.Logger) (*Device, error) {
+	d := &Device{dev: device.NewDevice(t, bind, Logger(log)), endpoints: map[wgkey.PublicKey]netip.AddrPort{}}
+	if err := d.dev.BindSetMark(mark); err != nil {
+		d.dev.Close()
+		return nil, fmt.Errorf("mark the outer packets: %w", err)
+	}
+	return d, nil
+}
+
+// Apply makes the device match c, which must be valid. What it finds is what the device reports, so that a change by another hand or a
+// half-applied Config is put right by the next one.
+func (d *Device) Apply(c tunnel.Config) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	old, err := d.observe()
+	if err != nil {
+		return err
+	}
+	change := tunnel.Diff(old, c)
+	if change.ListenPort != nil {
+		if err := d.listen(old.ListenPort, *change.ListenPort); err != nil {
+			return err
+		}
+		change.ListenPort = nil
+	}
+	if text := uapi.Render(change); len(text) > 0 {
+		err := d.dev.IpcSetOperation(bytes.NewReader(text))
+		clear(text)
+		if err != nil {
+			return fmt.Errorf("configure WireGuard: %w", err)
+		}
+	}
+	clear(d.endpoints)
+	for _, p := range c.Peers {
+		if p.Endpoint.IsValid() {
+			d.endpoints[p.PublicKey] = p.Endpoint
+		}
+	}
+	if err := d.dev.Up(); err != nil {
+		return portError(c.ListenPort, err)
+	}
+	return nil
+}
+
+// listen moves the device to another port. On failure it goes back, because wireguard-go is left without any socket.
+func (d *Device) listen(old, next uint16) error {
+	err := d.dev.IpcSet(fmt.Sprintf("listen_port=%d\n", next))
+	if err == nil {
+		return nil
+	}
+	err = portError(next, err)
+	if old != 0 {
+		if back := d.dev.IpcSet(fmt.Sprintf("listen_port=%d\n", old)); back != nil {
+			err = errors.Join(err, portError(old, back))
+		}
+	}
+	return err
+}
+
+func portError(port uint16, err error) error {
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return fmt.Errorf("UDP port %d is used by another program: stop that one or configure another listen port (0 takes a free one): %w",
+			port, err)
+	case errors.Is(err, syscall.EACCES):
+		return fmt.Errorf("this process may not use UDP port %d: configure a listen port above 1023: %w", port, err)
+	}
+	return fmt.Errorf("open UDP port %d: %w", port, err)
+}
+
+// observe returns what the device says as a Config, with the endpoints that were configured instead of those in use.
+func (d *Device) observe() (tunnel.Config, error) {
+	s, err := d.get()
+	if err != nil {
+		return tunnel.Config{}, err
+	}
+	c := tunnel.Config{PrivateKey: s.PrivateKey, ListenPort: s.ListenPort, Peers: make([]tunnel.Peer, len(s.Peers))}
+	for i, p := range s.Peers {
+		c.Peers[i] = tunnel.Peer{
+			PublicKey:           p.PublicKey,
+			PresharedKey:        p.PresharedKey,
+			Endpoint:            d.endpoints[p.PublicKey],
+			AllowedIPs:          p.AllowedIPs,
+			PersistentKeepalive: p.PersistentKeepalive,
+		}
+	}
+	return c, nil
+}
+
+func (d *Device) get() (uapi.Device, error) {
+	select {
+	case <-d.dev.Wait():
+		return uapi.Device{}, fmt.Errorf("WireGuard device: %w", net.ErrClosed)
+	default:
+	}
+	var text bytes.Buffer
+	if err := d.dev.IpcGetOperation(&text); err != nil {
+		return uapi.Device{}, fmt.Errorf("read the state of WireGuard: %w", err)
+	}
+	defer clear(text.Bytes())
+	return uapi.Parse(&text)
+}
+
+// Status reports the device; the caller fills in Backend.
+func (d *Device) Status() (tunnel.Status, error) {
+	s, err := d.get()
+	if err != nil {
+		return tunnel.Status{}, err
+	}
+	st := tunnel.Status{ListenPort: s.ListenPort, Peers: make([]tunnel.PeerStatus, len(s.Peers))}
+	if !s.PrivateKey.IsZero() {
+		if st.PublicKey, err = s.PrivateKey.Public(); err != nil {
+			return tunnel.Status{}, err
+		}
+	}
+	for i, p := range s.Peers {
+		st.Peers[i] = p.PeerStatus
+	}
+	return st, nil
+}
+
+// Serve answers one connection of the configuration protocol, as wg(8) opens it, and closes it.
+func (d *Device) Serve(c net.Conn) { d.dev.IpcHandle(c) }
+
+// Close ends all sessions and closes the TUN device and the bind. It is idempotent and returns when all workers have ended.
+func (d *Device) Close() { d.dev.Close() }

@@ -1,0 +1,216 @@
+package userspace
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net/netip"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"golang.zx2c4.com/wireguard/conn"
+	"golang.zx2c4.com/wireguard/tun"
+
+	"github.com/towpath/towpath/tunnel"
+	"github.com/towpath/towpath/tunnel/internal/reach"
+	"github.com/towpath/towpath/tunnel/internal/wgo"
+	"github.com/towpath/towpath/tunnel/link"
+)
+
+const (
+	// DefaultInterface is the name of the interface unless Options say otherwise.
+	DefaultInterface = "tow0"
+	// DefaultFwMark is the mark of the encrypted packets unless Options say otherwise.
+	DefaultFwMark = 0x70770001
+)
+
+// closeTimeout bounds the removal of addresses and routes when a device is closed.
+const closeTimeout = 5 * time.Second
+
+// Options are the parts that do not change during the life of a Device.
+type Options struct {
+	// Log takes what wireguard-go says (warnings, and the rest at debug) and warnings of this package. Nil discards all.
+	Log *slog.Logger
+	// Interface is the name of the TUN interface; empty means DefaultInterface.
+	Interface string
+	// Linker sets addresses and routes; nil means those of the kernel.
+	Linker link.Linker
+	// Bind carries the encrypted packets; nil means UDP sockets, IPv4 and IPv6.
+	Bind conn.Bind
+	// FwMark is set on every encrypted packet; 0 means DefaultFwMark.
+	FwMark uint32
+	// KeepBlackhole leaves the unreachable routes of the overlay in place when the device is closed, so that other programs' overlay
+	// traffic does not leave in the clear until it is back.
+	KeepBlackhole bool
+}
+
+// Device is a WireGuard device with a TUN interface. It implements tunnel.Device and tunnel.Stack.
+//
+// Sockets belong to the network namespace of the thread that calls Configure, DialContext or Listen; all must be the same.
+type Device struct {
+	log    *slog.Logger
+	name   string
+	linker link.Linker
+	bind   conn.Bind
+	mark   uint32
+	keep   bool
+
+	mu     sync.Mutex // held by Configure and Close
+	wg     atomic.Pointer[wgo.Device]
+	tun    *quietTun
+	uapi   *uapiServer // may be nil
+	reach  atomic.Pointer[reach.Reach]
+	open   reach.Set
+	closed atomic.Bool
+}
+
+var (
+	_ tunnel.Device = (*Device)(nil)
+	_ tunnel.Stack  = (*Device)(nil)
+)
+
+// New makes a device that does nothing until it is configured.
+func New(o Options) (*Device, error) {
+	d := &Device{log: o.Log, name: o.Interface, linker: o.Linker, bind: o.Bind, mark: o.FwMark, keep: o.KeepBlackhole}
+	if d.log == nil {
+		d.log = slog.New(slog.DiscardHandler)
+	}
+	if d.name == "" {
+		d.name = DefaultInterface
+	}
+	if len(d.name) >= syscall.IFNAMSIZ {
+		return nil, fmt.Errorf("interface name %q is longer than %d bytes", d.name, syscall.IFNAMSIZ-1)
+	}
+	d.log = d.log.With("device", d.name)
+	if d.linker == nil {
+		d.linker = link.Kernel{Log: d.log}
+	}
+	if d.bind == nil {
+		d.bind = conn.NewDefaultBind()
+	}
+	if d.mark == 0 {
+		d.mark = DefaultFwMark
+	}
+	return d, nil
+}
+
+// Configure implements tunnel.Device. The first call creates the interface. Peers that go away lose their sessions before their routes
+// go, and new peers are known before their routes come; of those, the unreachable ones come first. Connections and listeners that
+// the configuration no longer allows end at once.
+func (d *Device) Configure(ctx context.Context, c tunnel.Config) error {
+	if err := c.Validate(); err != nil {
+		return err
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if d.closed.Load() {
+		return reach.ErrClosed
+	}
+	l := link.Config{Interface: d.name, MTU: c.MTU, Addresses: c.Addresses, Blackhole: c.Blackhole}
+	if l.MTU == 0 {
+		l.MTU = tunnel.DefaultMTU
+	}
+	for _, p := range c.Peers {
+		l.Routes = append(l.Routes, p.AllowedIPs...)
+	}
+	if i := slices.IndexFunc(l.Routes, func(p netip.Prefix) bool { return p.Bits() == 0 }); i >= 0 {
+		return fmt.Errorf("%w: a default route (%v) cannot lead through the interface %s: list the networks of the peer instead",
+			tunnel.ErrInvalid, l.Routes[i], d.name)
+	}
+	if d.wg.Load() == nil {
+		if err := d.start(l.MTU); err != nil {
+			return err
+		}
+	}
+	d.tun.setMTU(l.MTU)
+	// Even if WireGuard refuses: routes into a tunnel that does not work are better than none, which let the overlay's traffic out.
+	if err := errors.Join(d.wg.Load().Apply(c), d.linker.Apply(ctx, l)); err != nil {
+		return err
+	}
+	can := reach.New(c)
+	d.reach.Store(can)
+	d.open.Enforce(can)
+	return nil
+}
+
+func (d *Device) start(mtu int) error {
+	t, err := tun.CreateTUN(d.name, mtu)
+	if err != nil {
+		return explain(d.name, err)
+	}
+	d.tun = newQuietTun(t, mtu)
+	wg, err := wgo.New(d.tun, d.bind, d.mark, d.log)
+	if err != nil {
+		return err
+	}
+	if d.uapi, err = serveUAPI(d.name, wg); err != nil {
+		d.log.Warn("wg(8) cannot show this interface", "error", err)
+	}
+	d.wg.Store(wg)
+	return nil
+}
+
+func explain(name string, err error) error {
+	hint := ""
+	switch {
+	case errors.Is(err, syscall.EPERM), errors.Is(err, syscall.EACCES):
+		hint = ": this needs the capability NET_ADMIN; run as root or use the netstack backend"
+	case errors.Is(err, syscall.EBUSY):
+		hint = ": another program holds it; stop that one or choose another interface name"
+	case errors.Is(err, syscall.EINVAL):
+		hint = ": an interface of another kind has this name; remove it or choose another name"
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ENODEV):
+		hint = ": load the kernel module tun, pass /dev/net/tun into the container, or use the netstack backend"
+	}
+	return fmt.Errorf("create the TUN interface %s: %w%s", name, err, hint)
+}
+
+// Status implements tunnel.Device. Before the first Configure it has the name of the backend only.
+func (d *Device) Status(ctx context.Context) (tunnel.Status, error) {
+	if err := ctx.Err(); err != nil {
+		return tunnel.Status{}, err
+	}
+	if d.closed.Load() {
+		return tunnel.Status{}, reach.ErrClosed
+	}
+	var s tunnel.Status
+	var err error
+	if wg := d.wg.Load(); wg != nil {
+		s, err = wg.Status()
+	}
+	s.Backend = "userspace " + d.name
+	return s, err
+}
+
+// Close implements tunnel.Device. Connections and listeners made through the device fail from now on.
+func (d *Device) Close() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.closed.Swap(true) {
+		return nil
+	}
+	d.open.EndAll(reach.ErrClosed)
+	wg := d.wg.Load()
+	if wg == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
+	defer cancel()
+	err := d.linker.Remove(ctx, d.name, d.keep)
+	if d.uapi != nil {
+		err = errors.Join(err, d.uapi.close())
+	}
+	wg.Close() // and with it the interface
+	if err != nil {
+		return fmt.Errorf("clean up after interface %s: %w", d.name, err)
+	}
+	return nil
+}

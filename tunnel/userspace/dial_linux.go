@@ -1,0 +1,94 @@
+package userspace
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/netip"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/towpath/towpath/tunnel/internal/reach"
+)
+
+// A silent peer is noticed within about two minutes: idle, then probes times interval.
+func keepalive() net.KeepAliveConfig {
+	return net.KeepAliveConfig{Enable: true, Idle: 60 * time.Second, Interval: 15 * time.Second, Count: 4}
+}
+
+// DialContext implements tunnel.Stack for "tcp", "tcp4" and "tcp6". The socket is bound to the interface and an own address. An address
+// that no peer has fails at once; one whose peer does not answer fails when ctx ends.
+func (d *Device) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
+	a, err := reach.ParseAddress(network, address)
+	if err != nil {
+		return nil, reach.Error("dial", network, a, err)
+	}
+	can, err := d.ready(ctx)
+	if err == nil {
+		err = can.CheckDial(a.Addr())
+	}
+	if err != nil {
+		return nil, reach.Error("dial", network, a, err)
+	}
+	dialer := net.Dialer{
+		LocalAddr:       net.TCPAddrFromAddrPort(netip.AddrPortFrom(can.Source(a.Addr()), 0)),
+		KeepAliveConfig: keepalive(),
+		Control:         d.bindTo,
+	}
+	c, err := dialer.DialContext(ctx, network, a.String())
+	if err != nil {
+		return nil, err
+	}
+	return d.adopt(c)
+}
+
+// Listen implements tunnel.Stack. The address must be one of the device's own; port 0 takes a free one. Connections that come from
+// another interface are not accepted.
+func (d *Device) Listen(ctx context.Context, network, address string) (net.Listener, error) {
+	a, err := reach.ParseAddress(network, address)
+	if err != nil {
+		return nil, reach.Error("listen", network, a, err)
+	}
+	can, err := d.ready(ctx)
+	if err == nil {
+		err = can.CheckListen(a.Addr())
+	}
+	if err != nil {
+		return nil, reach.Error("listen", network, a, err)
+	}
+	config := net.ListenConfig{KeepAliveConfig: keepalive(), Control: d.bindTo}
+	ln, err := config.Listen(ctx, network, a.String())
+	if err != nil {
+		return nil, err
+	}
+	l := &listener{Listener: ln, device: d}
+	if err := d.open.Add(l); err != nil {
+		return nil, errors.Join(reach.Error("listen", network, a, err), ln.Close())
+	}
+	return l, nil
+}
+
+func (d *Device) ready(ctx context.Context) (*reach.Reach, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if d.closed.Load() {
+		return nil, reach.ErrClosed
+	}
+	can := d.reach.Load()
+	if can == nil {
+		return nil, reach.ErrNotConfigured
+	}
+	return can, nil
+}
+
+// bindTo ties a socket to the interface before it is connected.
+func (d *Device) bindTo(_, _ string, c syscall.RawConn) error {
+	var err error
+	if e := c.Control(func(fd uintptr) { err = unix.BindToDevice(int(fd), d.name) }); e != nil {
+		return e
+	}
+	return err
+}
