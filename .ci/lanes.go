@@ -46,7 +46,7 @@ var lanes = []lane{
 	{
 		name: "peers", what: "of unit: real DCMTK, Orthanc and HL7 programs as peers",
 		lacks: programs("storescu", "storescp", "echoscu", "Orthanc", "mllp_send"),
-		of:    "unit", tests: regexp.MustCompile(`(?i)(dcmtk|orthanc|storesc|echoscu|dcmsend|python|mllp_?send|netcat|peer)`),
+		of:    "unit", tests: regexp.MustCompile(`(?i)(dcm(tk|dump|send)|orthanc|storesc|echoscu|python|mllp_?send|netcat|peer)`),
 	},
 	{
 		name: "lab", what: "network namespaces, real programs, packet capture",

@@ -224,7 +224,9 @@ func serveCoordinator(ctx context.Context, dir string, log *slog.Logger) error {
 	tasks, ctx := errgroup.WithContext(ctx)
 	tasks.Go(func() error { return h.Run(ctx) })
 	tasks.Go(func() error { return serveHTTP(ctx, public, nodeapi.Public(co)) })
-	tasks.Go(func() error { return serveHTTP(ctx, admin, adminapi.Handler(co, localActor, log)) })
+	tasks.Go(func() error {
+		return serveHTTP(ctx, admin, adminapi.Handler(co, func(*http.Request) string { return localActor }, log))
+	})
 	if cfg.Center != nil {
 		tasks.Go(func() error {
 			select {
@@ -323,5 +325,5 @@ func serveHTTP(ctx context.Context, l net.Listener, h http.Handler) error {
 
 // adminClient talks to the coordinator of --dir.
 func adminClient(c *cli.Context) *adminapi.Client {
-	return adminapi.NewClient(filepath.Join(c.String("dir"), adminSocket))
+	return adminapi.NewSocketClient(filepath.Join(c.String("dir"), adminSocket))
 }

@@ -218,13 +218,13 @@ func (d *demo) bringUp(ctx context.Context) error {
 
 func (d *demo) bringUpClinic(ctx context.Context, site string, lanAddr netip.Addr) error {
 	var tok struct {
-		Token string `json:"token"`
+		Text string `json:"text"`
 	}
 	if err := d.children.json(ctx, &tok, "token", "new", "--site", site, "--dir", d.coordinatorDir()); err != nil {
 		return err
 	}
 	var box enrolledJSON
-	if err := d.children.json(ctx, &box, "enroll", tok.Token, "--state", d.state(site)); err != nil {
+	if err := d.children.json(ctx, &box, "enroll", tok.Text, "--state", d.state(site)); err != nil {
 		return err
 	}
 	if err := d.children.run(site, "gateway", "--verbose", "--state", d.state(site), "--lan", lanAddr.String(), "--backend", "netstack"); err != nil {

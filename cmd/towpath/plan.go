@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 	"io"
-	"net/netip"
 	"strconv"
 	"time"
 
@@ -66,11 +65,7 @@ func addRange(kind string) cli.ActionFunc {
 		if err != nil {
 			return err
 		}
-		p, err := netip.ParsePrefix(a[0])
-		if err != nil {
-			return ui.Usagef("such as 10.201.0.0/16", "%q is no prefix", a[0])
-		}
-		r, err := adminClient(c).AddRange(c.Context, adminapi.NewRange{Kind: kind, Prefix: p, Note: c.String("note"), Force: c.Bool("force")})
+		r, err := adminClient(c).AddRange(c.Context, adminapi.NewRange{Kind: kind, Prefix: a[0], Note: c.String("note"), Force: c.Bool("force")})
 		if err != nil {
 			return offline(c, err)
 		}
@@ -84,7 +79,7 @@ func addRange(kind string) cli.ActionFunc {
 func printPlan(w io.Writer, p adminapi.Plan) error {
 	var rows [][]string
 	for _, x := range p.Pools {
-		rows = append(rows, []string{strconv.FormatInt(x.ID, 10), x.Prefix.String(), fmt.Sprintf("%.1f %%", 100*x.Used), x.Note})
+		rows = append(rows, []string{strconv.FormatInt(x.ID, 10), x.Prefix.String(), fmt.Sprintf("%.1f %%", 100*x.Taken), x.Note})
 	}
 	if err := ui.Table(w, []string{"ID", "POOL", "USED", "NOTE"}, rows); err != nil {
 		return err

@@ -111,7 +111,7 @@ by AE title, HL7 ones by receiver. Without arguments it lists what is allowed.`,
 			if c.Uint("port") > 65535 {
 				return ui.Usagef("ports go up to 65535", "--port %d is no TCP port", c.Uint("port"))
 			}
-			g, err := adminClient(c).Allow(c.Context, adminapi.NewGrant{Site: a[0], Service: a[1], LANPort: uint16(c.Uint("port"))})
+			g, err := adminClient(c).Allow(c.Context, a[1], a[0], uint16(c.Uint("port")))
 			if err != nil {
 				return offline(c, err)
 			}

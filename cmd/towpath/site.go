@@ -32,11 +32,9 @@ ones. A center that clinics shall reach needs --endpoint.`,
 				if err != nil {
 					return err
 				}
-				n := adminapi.NewSite{Name: a[0], Kind: c.String("kind"), Title: c.String("title"), Endpoint: c.String("endpoint"), Hosts: c.Int("hosts")}
-				if s := c.String("prefix"); s != "" {
-					if n.Prefix, err = netip.ParsePrefix(s); err != nil {
-						return ui.Usagef("such as 10.201.7.0/28", "--prefix %q is no prefix", s)
-					}
+				n := adminapi.NewSite{
+					Name: a[0], Kind: c.String("kind"), Title: c.String("title"), Endpoint: c.String("endpoint"),
+					Prefix: c.String("prefix"), Hosts: c.Int("hosts"),
 				}
 				s, err := adminClient(c).CreateSite(c.Context, n)
 				if err != nil {

@@ -10,7 +10,6 @@ import (
 	"rsc.io/qr"
 
 	"github.com/towpath/towpath/cmd/towpath/internal/ui"
-	"github.com/towpath/towpath/provisioning/adminapi"
 )
 
 func tokenCommand() *cli.Command {
@@ -28,15 +27,15 @@ func tokenCommand() *cli.Command {
 				if _, err := args(c); err != nil {
 					return err
 				}
-				t, err := adminClient(c).CreateToken(c.Context, adminapi.NewToken{Site: c.String("site"), TTL: c.Duration("ttl")})
+				t, err := adminClient(c).CreateToken(c.Context, c.String("site"), c.Duration("ttl"))
 				if err != nil {
 					return offline(c, err)
 				}
 				return show(c, t, func(w io.Writer) error {
 					fmt.Fprintf(w, "%s\n\nFor the gateway of site %s, once, until %s. On the box:\n  towpath enroll TOKEN\n",
-						t.Token, t.Site, t.Expires.Local().Format(time.DateTime))
+						t.Text, t.Site, t.Expires.Local().Format(time.DateTime))
 					if c.Bool("qr") {
-						return drawQR(w, t.Token)
+						return drawQR(w, t.Text)
 					}
 					return nil
 				})

@@ -57,15 +57,15 @@ func hashSecret(secret []byte) [sha256.Size]byte {
 }
 
 // CreateToken makes a one-time token for a gateway at a Site. A ttl of 0 is DefaultTokenTTL. The wire.Token is the only copy of the secret.
-func (c *Coordinator) CreateToken(ctx context.Context, actor, site string, ttl time.Duration) (provisioning.Token, wire.Token, error) {
+func (c *Coordinator) CreateToken(ctx context.Context, actor, site string, ttl time.Duration) (TokenInfo, wire.Token, error) {
 	if ttl == 0 {
 		ttl = DefaultTokenTTL
 	}
 	if ttl < time.Minute || ttl > MaxTokenTTL {
-		return provisioning.Token{}, wire.Token{}, provisioning.Errorf(provisioning.Invalid,
+		return TokenInfo{}, wire.Token{}, provisioning.Errorf(provisioning.Invalid,
 			"a token cannot be good for %s", ttl).WithHint("choose between one minute and 90 days")
 	}
-	var stored provisioning.Token
+	var stored TokenInfo
 	var text wire.Token
 	err := c.st.Update(ctx, func(tx store.Tx) error {
 		s, err := siteNamed(tx, site)
@@ -86,17 +86,17 @@ func (c *Coordinator) CreateToken(ctx context.Context, actor, site string, ttl t
 		if err := text.Check(); err != nil {
 			return provisioning.Errorf(provisioning.Invalid, "no token can be made: %s", err).WithHint("shorten the coordinator's addresses")
 		}
-		stored = provisioning.Token{
+		stored = TokenInfo{SiteName: s.Name, State: TokenOpen, Token: provisioning.Token{
 			ID: provisioning.TokenID(text.ID), Site: s.ID, Kind: provisioning.Gateway, Hash: hashSecret(text.Secret[:]),
 			Created: at, Expires: at.Add(ttl),
-		}
-		if err := tx.Tokens().Create(stored); err != nil {
+		}}
+		if err := tx.Tokens().Create(stored.Token); err != nil {
 			return fmt.Errorf("store the token: %w", err)
 		}
 		return record(tx, at, actor, "token.create", text.ID, fmt.Sprintf("site %s, until %s", s.Name, stored.Expires.Format(time.RFC3339)))
 	})
 	if err != nil {
-		return provisioning.Token{}, wire.Token{}, err
+		return TokenInfo{}, wire.Token{}, err
 	}
 	return stored, text, nil
 }

@@ -75,7 +75,10 @@ func (c *Conn) SetDeadline(t time.Time) error {
 func (c *Conn) SetReadDeadline(t time.Time) error { c.in.setDeadline(&c.in.readLimit, t); return nil }
 
 // SetWriteDeadline makes writes fail with os.ErrDeadlineExceeded from t on. Zero means never.
-func (c *Conn) SetWriteDeadline(t time.Time) error { c.out.setDeadline(&c.out.writeLimit, t); return nil }
+func (c *Conn) SetWriteDeadline(t time.Time) error {
+	c.out.setDeadline(&c.out.writeLimit, t)
+	return nil
+}
 
 // LocalAddr returns the address of this end.
 func (c *Conn) LocalAddr() net.Addr { return net.TCPAddrFromAddrPort(c.local) }

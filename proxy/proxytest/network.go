@@ -155,7 +155,9 @@ func (l *listener) Accept() (net.Conn, error) {
 	}
 }
 
-func (l *listener) closed() error { return &net.OpError{Op: "accept", Net: "tcp", Addr: l.Addr(), Err: net.ErrClosed} }
+func (l *listener) closed() error {
+	return &net.OpError{Op: "accept", Net: "tcp", Addr: l.Addr(), Err: net.ErrClosed}
+}
 
 // Close ends the listener and resets connections that nobody accepted.
 func (l *listener) Close() error {

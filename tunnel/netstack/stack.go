@@ -34,7 +34,7 @@ const (
 func newStack(l *link) (*stack.Stack, error) {
 	s := stack.New(stack.Options{
 		NetworkProtocols:   []stack.NetworkProtocolFactory{ipv4.NewProtocol, ipv6.NewProtocol},
-		TransportProtocols: []stack.TransportProtocolFactory{tcp.NewProtocolCUBIC, icmp.NewProtocol4, icmp.NewProtocol6},
+		TransportProtocols: []stack.TransportProtocolFactory{tcp.NewProtocol, icmp.NewProtocol4, icmp.NewProtocol6},
 		HandleLocal:        true,
 	})
 	if err := setUp(s, l); err != nil {
@@ -47,7 +47,9 @@ func newStack(l *link) (*stack.Stack, error) {
 func setUp(s *stack.Stack, l *link) error {
 	sack := tcpip.TCPSACKEnabled(true)
 	moderate := tcpip.TCPModerateReceiveBufferOption(true)
+	rec := tcpip.TCPRecovery(0)
 	for _, o := range []tcpip.SettableTransportProtocolOption{
+		&rec,
 		&sack,
 		&moderate,
 		&tcpip.TCPReceiveBufferSizeRangeOption{Min: bufferMin, Default: bufferDefault, Max: bufferMax},

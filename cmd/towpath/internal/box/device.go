@@ -35,7 +35,7 @@ func Device(backend, iface string, log *slog.Logger) (gateway.Device, error) {
 		}
 		return d, nil
 	case Userspace:
-		d, err := userspace.New(userspace.Options{Log: log, Name: iface})
+		d, err := userspace.New(userspace.Options{Log: log, Interface: iface})
 		if err != nil {
 			return nil, fmt.Errorf("make the userspace tunnel: %w", err)
 		}

@@ -1,0 +1,244 @@
+package adminapi
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/towpath/towpath/provisioning"
+)
+
+const (
+	// callTimeout bounds one operation.
+	callTimeout = 30 * time.Second
+	// maxAnswer bounds what a Client reads, in bytes: some ten thousand nodes.
+	maxAnswer = 64 << 20
+)
+
+// Client calls the API, one method for each operation. Refusals are *provisioning.Error with the coordinator's own words.
+type Client struct {
+	base  string
+	where string
+	http  *http.Client
+}
+
+// NewSocketClient calls over the socket file at path.
+func NewSocketClient(path string) *Client {
+	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", path)
+	}
+	return &Client{base: "http://coordinator", where: path, http: &http.Client{Transport: &http.Transport{DialContext: dial}}}
+}
+
+// NewClient calls the API under a base URL such as "http://10.201.0.1:8081".
+func NewClient(base string, c *http.Client) *Client {
+	base = strings.TrimSuffix(base, "/")
+	return &Client{base: base, where: base, http: c}
+}
+
+// Network returns the network in a few words.
+func (c *Client) Network(ctx context.Context) (Network, error) {
+	return call[Network](ctx, c, http.MethodGet, "/v1/network", nil)
+}
+
+// Plan returns the whole address plan.
+func (c *Client) Plan(ctx context.Context) (Plan, error) {
+	return call[Plan](ctx, c, http.MethodGet, "/v1/plan", nil)
+}
+
+// AddRange adds a pool, or keeps a range from being allocated.
+func (c *Client) AddRange(ctx context.Context, n NewRange) (Range, error) {
+	return call[Range](ctx, c, http.MethodPost, "/v1/ranges", n)
+}
+
+// RemoveRange removes a range that nobody has, or ends a quarantine.
+func (c *Client) RemoveRange(ctx context.Context, id int64) error {
+	return c.send(ctx, http.MethodDelete, "/v1/ranges/"+strconv.FormatInt(id, 10), nil)
+}
+
+// Sites returns all by name.
+func (c *Client) Sites(ctx context.Context) ([]Site, error) {
+	l, err := call[siteList](ctx, c, http.MethodGet, "/v1/sites", nil)
+	return l.Sites, err
+}
+
+// CreateSite makes a Site and its range.
+func (c *Client) CreateSite(ctx context.Context, n NewSite) (Site, error) {
+	return call[Site](ctx, c, http.MethodPost, "/v1/sites", n)
+}
+
+// SetSiteEndpoint changes where a Site is reached from outside.
+func (c *Client) SetSiteEndpoint(ctx context.Context, site, endpoint string) error {
+	return c.send(ctx, http.MethodPut, path("sites", site, "endpoint"), SiteEndpoint{Endpoint: endpoint})
+}
+
+// RemoveSite removes a Site on which nothing depends.
+func (c *Client) RemoveSite(ctx context.Context, site string) error {
+	return c.send(ctx, http.MethodDelete, path("sites", site), nil)
+}
+
+// Tokens returns all, newest first, without their secrets.
+func (c *Client) Tokens(ctx context.Context) ([]Token, error) {
+	l, err := call[tokenList](ctx, c, http.MethodGet, "/v1/tokens", nil)
+	return l.Tokens, err
+}
+
+// CreateToken makes a one-time token for a box at a Site. A ttl of 0 is 72 hours; it is rounded to whole seconds.
+func (c *Client) CreateToken(ctx context.Context, site string, ttl time.Duration) (CreatedToken, error) {
+	return call[CreatedToken](ctx, c, http.MethodPost, "/v1/tokens", NewToken{Site: site, TTLSeconds: int64(ttl.Round(time.Second) / time.Second)})
+}
+
+// RevokeToken withdraws a token that was not used.
+func (c *Client) RevokeToken(ctx context.Context, id string) error {
+	return c.send(ctx, http.MethodDelete, path("tokens", id), nil)
+}
+
+// Services returns all by name.
+func (c *Client) Services(ctx context.Context) ([]Service, error) {
+	l, err := call[serviceList](ctx, c, http.MethodGet, "/v1/services", nil)
+	return l.Services, err
+}
+
+// CreateService makes a Service that nobody may use yet.
+func (c *Client) CreateService(ctx context.Context, n NewService) (Service, error) {
+	return call[Service](ctx, c, http.MethodPost, "/v1/services", n)
+}
+
+// RemoveService removes a Service that nobody may use any more.
+func (c *Client) RemoveService(ctx context.Context, service string) error {
+	return c.send(ctx, http.MethodDelete, path("services", service), nil)
+}
+
+// Grants returns who may use what.
+func (c *Client) Grants(ctx context.Context) ([]Grant, error) {
+	l, err := call[grantList](ctx, c, http.MethodGet, "/v1/grants", nil)
+	return l.Grants, err
+}
+
+// Allow lets a Site use a Service. A lanPort of 0 is the usual one of the protocol.
+func (c *Client) Allow(ctx context.Context, service, site string, lanPort uint16) (Grant, error) {
+	return call[Grant](ctx, c, http.MethodPut, path("services", service, "grants", site), NewGrant{LANPort: lanPort})
+}
+
+// Disallow takes a grant away.
+func (c *Client) Disallow(ctx context.Context, service, site string) error {
+	return c.send(ctx, http.MethodDelete, path("services", service, "grants", site), nil)
+}
+
+// Nodes returns all by site and address.
+func (c *Client) Nodes(ctx context.Context) ([]Node, error) {
+	l, err := call[nodeList](ctx, c, http.MethodGet, "/v1/nodes", nil)
+	return l.Nodes, err
+}
+
+// RemoveNode takes a Node out of the network.
+func (c *Client) RemoveNode(ctx context.Context, id string) error {
+	return c.send(ctx, http.MethodDelete, path("nodes", id), nil)
+}
+
+// Events returns up to limit entries of the audit trail behind one, oldest first. A limit of 0 means 1000.
+func (c *Client) Events(ctx context.Context, after uint64, limit int) ([]Event, error) {
+	l, err := call[eventList](ctx, c, http.MethodGet, fmt.Sprintf("/v1/events?after=%d&limit=%d", after, limit), nil)
+	return l.Events, err
+}
+
+// VerifyEvents walks the audit trail.
+func (c *Client) VerifyEvents(ctx context.Context) (Verification, error) {
+	return call[Verification](ctx, c, http.MethodGet, "/v1/events/verification", nil)
+}
+
+// path joins escaped segments.
+func path(segments ...string) string {
+	var b strings.Builder
+	b.WriteString("/v1")
+	for _, s := range segments {
+		b.WriteByte('/')
+		b.WriteString(url.PathEscape(s))
+	}
+	return b.String()
+}
+
+func call[T any](ctx context.Context, c *Client, method, path string, body any) (T, error) {
+	var out T
+	answer, err := c.do(ctx, method, path, body)
+	if err != nil {
+		return out, err
+	}
+	if err := json.Unmarshal(answer, &out); err != nil {
+		return out, fmt.Errorf("decode the coordinator's answer to %s %s: %w", method, path, err)
+	}
+	return out, nil
+}
+
+func (c *Client) send(ctx context.Context, method, path string, body any) error {
+	_, err := c.do(ctx, method, path, body)
+	return err
+}
+
+func (c *Client) do(ctx context.Context, method, path string, body any) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	var content io.Reader
+	if body != nil {
+		b, err := json.Marshal(body)
+		if err != nil {
+			return nil, fmt.Errorf("encode %s %s: %w", method, path, err)
+		}
+		content = bytes.NewReader(b)
+	}
+	req, err := http.NewRequestWithContext(ctx, method, c.base+path, content)
+	if err != nil {
+		return nil, fmt.Errorf("make the request %s %s: %w", method, path, err)
+	}
+	if body != nil {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	res, err := c.http.Do(req)
+	if err != nil {
+		return nil, c.unreachable(err)
+	}
+	defer res.Body.Close()
+	answer, err := io.ReadAll(io.LimitReader(res.Body, maxAnswer+1))
+	if err != nil {
+		return nil, fmt.Errorf("read the coordinator's answer: %w", err)
+	}
+	if len(answer) > maxAnswer {
+		return nil, fmt.Errorf("the coordinator's answer is longer than %d bytes", maxAnswer)
+	}
+	if res.StatusCode >= 300 {
+		return nil, refused(res.StatusCode, answer)
+	}
+	return answer, nil
+}
+
+// unreachable says what an operator can do about a coordinator that does not answer.
+func (c *Client) unreachable(err error) error {
+	switch {
+	case errors.Is(err, context.Canceled):
+		return err
+	case errors.Is(err, fs.ErrPermission):
+		return provisioning.Errorf(provisioning.Denied, "you may not open %s", c.where).
+			WithHint("run this as the user of the coordinator, or as root")
+	}
+	return provisioning.Errorf(provisioning.Unavailable, "the coordinator does not answer at %s: %s", c.where, err).
+		WithHint("see whether it is running, and whether this is the right place")
+}
+
+func refused(status int, answer []byte) error {
+	var p Problem
+	if err := json.Unmarshal(answer, &p); err != nil || p.Code == "" {
+		return provisioning.Errorf(internal, "the answer has status %d and is not the coordinator's", status).
+			WithHint("see whether this is the right address")
+	}
+	return &provisioning.Error{Code: provisioning.Code(p.Code), Message: p.Detail, Hint: p.Hint}
+}

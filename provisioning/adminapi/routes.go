@@ -1,0 +1,230 @@
+package adminapi
+
+import (
+	"context"
+	"net/http"
+	"net/netip"
+	"time"
+
+	"github.com/towpath/towpath/ipam"
+	"github.com/towpath/towpath/provisioning"
+	"github.com/towpath/towpath/provisioning/coordinator"
+	"github.com/towpath/towpath/provisioning/wire"
+)
+
+// Bodies that hold a list, in an object so that something can be added beside it.
+type (
+	siteList struct {
+		Sites []Site `json:"sites" nullable:"false"`
+	}
+	tokenList struct {
+		Tokens []Token `json:"tokens" nullable:"false"`
+	}
+	serviceList struct {
+		Services []Service `json:"services" nullable:"false"`
+	}
+	grantList struct {
+		Grants []Grant `json:"grants" nullable:"false"`
+	}
+	nodeList struct {
+		Nodes []Node `json:"nodes" nullable:"false"`
+	}
+	eventList struct {
+		Events []Event `json:"events" nullable:"false"`
+	}
+)
+
+// Inputs with a path.
+type (
+	rangePath struct {
+		ID int64 `path:"id"`
+	}
+	sitePath struct {
+		Site string `path:"site" maxLength:"64" doc:"name or id"`
+	}
+	siteEndpointInput struct {
+		Site string `path:"site" maxLength:"64" doc:"name or id"`
+		Body SiteEndpoint
+	}
+	tokenPath struct {
+		ID string `path:"id" maxLength:"64"`
+	}
+	servicePath struct {
+		Service string `path:"service" maxLength:"64" doc:"name or id"`
+	}
+	grantPath struct {
+		Service string `path:"service" maxLength:"64" doc:"name or id"`
+		Site    string `path:"site" maxLength:"64" doc:"name or id"`
+	}
+	grantInput struct {
+		Service string `path:"service" maxLength:"64" doc:"name or id"`
+		Site    string `path:"site" maxLength:"64" doc:"name or id"`
+		Body    NewGrant
+	}
+	nodePath struct {
+		ID string `path:"id" maxLength:"64"`
+	}
+	eventQuery struct {
+		After uint64 `query:"after" doc:"only entries behind this one"`
+		Limit int    `query:"limit" minimum:"0" maximum:"1000" doc:"at most so many; 0 means 1000"`
+	}
+)
+
+func (s *server) network() {
+	serve(s, s.operation("get-network", http.MethodGet, "/v1/network", "network", "The network in a few words", http.StatusOK),
+		func(ctx context.Context, _ *none) (Network, error) {
+			n, err := s.c.Network(ctx)
+			if err != nil {
+				return Network{}, err
+			}
+			p, err := s.c.Plan(ctx)
+			return networkView(n, p), err
+		})
+}
+
+func (s *server) plan() {
+	serve(s, s.operation("get-plan", http.MethodGet, "/v1/plan", "plan", "The whole address plan", http.StatusOK),
+		func(ctx context.Context, _ *none) (Plan, error) {
+			p, err := s.c.Plan(ctx)
+			return planView(p), err
+		})
+	serve(s, s.operation("add-range", http.MethodPost, "/v1/ranges", "plan", "Add a pool, or keep a range from being allocated", http.StatusCreated),
+		func(ctx context.Context, in *body[NewRange]) (Range, error) {
+			p, err := parsePrefix(in.Body.Prefix)
+			if err != nil {
+				return Range{}, err
+			}
+			r, err := s.c.AddRange(ctx, actorOf(ctx), coordinator.NewRange{
+				Kind: provisioning.RangeKind(in.Body.Kind), Prefix: p, Note: in.Body.Note, Force: in.Body.Force,
+			})
+			return rangeView(r, ""), err
+		})
+	serveEmpty(s, s.operation("remove-range", http.MethodDelete, "/v1/ranges/{id}", "plan",
+		"Remove a range that nobody has, or end a quarantine", http.StatusNoContent),
+		func(ctx context.Context, in *rangePath) error { return s.c.RemoveRange(ctx, actorOf(ctx), in.ID) })
+}
+
+func parsePrefix(text string) (netip.Prefix, error) {
+	p, err := ipam.ParsePrefix(text)
+	if err != nil {
+		return p, provisioning.Errorf(provisioning.Invalid, "%s", err).WithHint("write a range like 10.201.1.0/28")
+	}
+	return p, nil
+}
+
+func (s *server) sites() {
+	serve(s, s.operation("list-sites", http.MethodGet, "/v1/sites", "sites", "All sites by name", http.StatusOK),
+		func(ctx context.Context, _ *none) (siteList, error) {
+			l, err := s.c.Sites(ctx)
+			return siteList{each(l, siteView)}, err
+		})
+	serve(s, s.operation("create-site", http.MethodPost, "/v1/sites", "sites", "Make a site and its range", http.StatusCreated),
+		func(ctx context.Context, in *body[NewSite]) (Site, error) {
+			n := coordinator.NewSite{
+				Name: in.Body.Name, Kind: wire.SiteKind(in.Body.Kind), Title: in.Body.Title, Endpoint: in.Body.Endpoint, Hosts: in.Body.Hosts,
+			}
+			if in.Body.Prefix != "" {
+				var err error
+				if n.Prefix, err = parsePrefix(in.Body.Prefix); err != nil {
+					return Site{}, err
+				}
+			}
+			info, err := s.c.CreateSite(ctx, actorOf(ctx), n)
+			return siteView(info), err
+		})
+	serveEmpty(s, s.operation("set-site-endpoint", http.MethodPut, "/v1/sites/{site}/endpoint", "sites",
+		"Change where a site is reached from outside", http.StatusNoContent),
+		func(ctx context.Context, in *siteEndpointInput) error {
+			return s.c.SetSiteEndpoint(ctx, actorOf(ctx), in.Site, in.Body.Endpoint)
+		})
+	serveEmpty(s, s.operation("remove-site", http.MethodDelete, "/v1/sites/{site}", "sites",
+		"Remove a site on which nothing depends", http.StatusNoContent),
+		func(ctx context.Context, in *sitePath) error { return s.c.RemoveSite(ctx, actorOf(ctx), in.Site) })
+}
+
+func (s *server) tokens() {
+	serve(s, s.operation("list-tokens", http.MethodGet, "/v1/tokens", "tokens", "All tokens, newest first, without their secrets", http.StatusOK),
+		func(ctx context.Context, _ *none) (tokenList, error) {
+			l, err := s.c.Tokens(ctx)
+			return tokenList{each(l, tokenView)}, err
+		})
+	serve(s, s.operation("create-token", http.MethodPost, "/v1/tokens", "tokens", "Make a one-time token for a box", http.StatusCreated),
+		func(ctx context.Context, in *body[NewToken]) (CreatedToken, error) {
+			if in.Body.TTLSeconds < 0 || in.Body.TTLSeconds > int64(coordinator.MaxTokenTTL/time.Second) {
+				return CreatedToken{}, provisioning.Errorf(provisioning.Invalid, "a token cannot be good for %d seconds", in.Body.TTLSeconds).
+					WithHint("choose between one minute and 90 days")
+			}
+			t, text, err := s.c.CreateToken(ctx, actorOf(ctx), in.Body.Site, time.Duration(in.Body.TTLSeconds)*time.Second)
+			if err != nil {
+				return CreatedToken{}, err
+			}
+			return CreatedToken{Token: tokenView(t), Text: text.Reveal()}, nil
+		})
+	serveEmpty(s, s.operation("revoke-token", http.MethodDelete, "/v1/tokens/{id}", "tokens", "Withdraw a token that was not used", http.StatusNoContent),
+		func(ctx context.Context, in *tokenPath) error {
+			return s.c.RevokeToken(ctx, actorOf(ctx), provisioning.TokenID(in.ID))
+		})
+}
+
+func (s *server) services() {
+	serve(s, s.operation("list-services", http.MethodGet, "/v1/services", "services", "All services by name", http.StatusOK),
+		func(ctx context.Context, _ *none) (serviceList, error) {
+			l, err := s.c.Services(ctx)
+			return serviceList{each(l, serviceView)}, err
+		})
+	serve(s, s.operation("create-service", http.MethodPost, "/v1/services", "services", "Make a service that nobody may use yet", http.StatusCreated),
+		func(ctx context.Context, in *body[NewService]) (Service, error) {
+			v, err := s.c.CreateService(ctx, actorOf(ctx), coordinator.NewService{
+				Site: in.Body.Site, Name: in.Body.Name, Protocol: wire.Protocol(in.Body.Protocol), AETitle: in.Body.AETitle,
+				Receiver: in.Body.Receiver, Target: in.Body.Target, Mode: wire.Mode(in.Body.Mode),
+			})
+			return serviceView(v), err
+		})
+	serveEmpty(s, s.operation("remove-service", http.MethodDelete, "/v1/services/{service}", "services",
+		"Remove a service that nobody may use any more", http.StatusNoContent),
+		func(ctx context.Context, in *servicePath) error {
+			return s.c.RemoveService(ctx, actorOf(ctx), in.Service)
+		})
+}
+
+func (s *server) grants() {
+	serve(s, s.operation("list-grants", http.MethodGet, "/v1/grants", "grants", "Who may use what", http.StatusOK),
+		func(ctx context.Context, _ *none) (grantList, error) {
+			l, err := s.c.Grants(ctx)
+			return grantList{each(l, grantView)}, err
+		})
+	serve(s, s.operation("allow", http.MethodPut, "/v1/services/{service}/grants/{site}", "grants", "Let a site use a service", http.StatusCreated),
+		func(ctx context.Context, in *grantInput) (Grant, error) {
+			g, err := s.c.Allow(ctx, actorOf(ctx), in.Service, in.Site, in.Body.LANPort)
+			return grantView(g), err
+		})
+	serveEmpty(s, s.operation("disallow", http.MethodDelete, "/v1/services/{service}/grants/{site}", "grants", "Take a grant away", http.StatusNoContent),
+		func(ctx context.Context, in *grantPath) error {
+			return s.c.Disallow(ctx, actorOf(ctx), in.Service, in.Site)
+		})
+}
+
+func (s *server) nodes() {
+	serve(s, s.operation("list-nodes", http.MethodGet, "/v1/nodes", "nodes", "All nodes by site and address", http.StatusOK),
+		func(ctx context.Context, _ *none) (nodeList, error) {
+			l, err := s.c.Nodes(ctx)
+			return nodeList{each(l, nodeView)}, err
+		})
+	serveEmpty(s, s.operation("remove-node", http.MethodDelete, "/v1/nodes/{id}", "nodes", "Take a node out of the network", http.StatusNoContent),
+		func(ctx context.Context, in *nodePath) error {
+			return s.c.RemoveNode(ctx, actorOf(ctx), provisioning.NodeID(in.ID))
+		})
+}
+
+func (s *server) events() {
+	serve(s, s.operation("list-events", http.MethodGet, "/v1/events", "events", "The audit trail, oldest first", http.StatusOK),
+		func(ctx context.Context, in *eventQuery) (eventList, error) {
+			l, err := s.c.Events(ctx, in.After, in.Limit)
+			return eventList{each(l, eventView)}, err
+		})
+	serve(s, s.operation("verify-events", http.MethodGet, "/v1/events/verification", "events", "Walk the audit trail", http.StatusOK),
+		func(ctx context.Context, _ *none) (Verification, error) {
+			broken, err := s.c.VerifyEvents(ctx)
+			return Verification{Broken: broken}, err
+		})
+}

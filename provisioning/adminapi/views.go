@@ -1,0 +1,212 @@
+package adminapi
+
+import (
+	"net/netip"
+	"time"
+)
+
+// Network is the network in a few words.
+type Network struct {
+	ID          string         `json:"id" doc:"short name of the key that signs all maps"`
+	Fingerprint string         `json:"fingerprint" doc:"what tokens pin"`
+	Generation  uint64         `json:"generation" doc:"number of the newest state of the network's intent"`
+	Hub         Hub            `json:"hub"`
+	URLs        []string       `json:"urls" nullable:"false" doc:"where boxes enroll"`
+	Pools       []netip.Prefix `json:"pools" nullable:"false"`
+	Sites       int            `json:"sites"`
+	Nodes       int            `json:"nodes"`
+	Online      int            `json:"online" doc:"nodes that are watching now"`
+}
+
+// Hub is the coordinator's own WireGuard endpoint.
+type Hub struct {
+	PublicKey   string     `json:"public_key"`
+	Endpoints   []string   `json:"endpoints" nullable:"false"`
+	Address     netip.Addr `json:"address"`
+	ControlPort uint16     `json:"control_port"`
+}
+
+// Plan is the whole address plan.
+type Plan struct {
+	Pools  []Pool  `json:"pools" nullable:"false"`
+	Ranges []Range `json:"ranges" nullable:"false" doc:"all but the pools, by prefix"`
+}
+
+// Pool is what addresses are allocated from.
+type Pool struct {
+	ID      int64        `json:"id"`
+	Prefix  netip.Prefix `json:"prefix"`
+	Note    string       `json:"note,omitempty"`
+	Created time.Time    `json:"created"`
+	Taken   float64      `json:"taken" doc:"fraction of the addresses that is taken, 0 to 1"`
+	// LargestFree is the zero Prefix when nothing is free.
+	LargestFree   netip.Prefix `json:"largest_free,omitzero"`
+	FreeBlocks    int          `json:"free_blocks"`
+	Fragmentation float64      `json:"fragmentation" doc:"fraction of the free addresses outside the largest free block"`
+}
+
+// Range is one row of the plan.
+type Range struct {
+	ID      int64        `json:"id"`
+	Kind    string       `json:"kind" enum:"pool,allocation,reserved,foreign"`
+	Prefix  netip.Prefix `json:"prefix"`
+	Owner   string       `json:"owner,omitempty" doc:"name of the site, or hub"`
+	Note    string       `json:"note,omitempty"`
+	Created time.Time    `json:"created"`
+	Until   time.Time    `json:"until,omitzero" doc:"end of a quarantine"`
+}
+
+// NewRange describes a range to be added.
+type NewRange struct {
+	Kind   string `json:"kind" enum:"pool,reserved,foreign"`
+	Prefix string `json:"prefix" example:"10.201.0.0/16"`
+	Note   string `json:"note,omitempty"`
+	Force  bool   `json:"force,omitempty" doc:"add a pool that is advised against"`
+}
+
+// Site is a place with its own network.
+type Site struct {
+	ID       string         `json:"id"`
+	Name     string         `json:"name"`
+	Kind     string         `json:"kind" enum:"clinic,center"`
+	Title    string         `json:"title,omitempty"`
+	Endpoint string         `json:"endpoint,omitempty" doc:"host:port at which it is reached from outside"`
+	Prefixes []netip.Prefix `json:"prefixes" nullable:"false"`
+	Nodes    int            `json:"nodes"`
+	Created  time.Time      `json:"created"`
+}
+
+// NewSite describes a Site to be made.
+type NewSite struct {
+	Name     string `json:"name" example:"praxis-nord"`
+	Kind     string `json:"kind" doc:"clinic or center" example:"clinic"`
+	Title    string `json:"title,omitempty"`
+	Endpoint string `json:"endpoint,omitempty" example:"vpn.example.org:51820"`
+	Prefix   string `json:"prefix,omitempty" doc:"its range; chosen if absent" example:"10.201.1.0/28"`
+	Hosts    int    `json:"hosts,omitempty" doc:"room to choose a range for; 14 if absent"`
+}
+
+// SiteEndpoint is where a Site is reached from outside.
+type SiteEndpoint struct {
+	Endpoint string `json:"endpoint" doc:"host:port; empty for a site that only calls out"`
+}
+
+// Token is a one-time right to enrol a box, without its secret.
+type Token struct {
+	ID      string    `json:"id"`
+	Site    string    `json:"site"`
+	Kind    string    `json:"kind"`
+	State   string    `json:"state" enum:"open,used,expired,revoked"`
+	Created time.Time `json:"created"`
+	Expires time.Time `json:"expires"`
+	Used    time.Time `json:"used,omitzero"`
+	UsedBy  string    `json:"used_by,omitempty" doc:"id of the node"`
+	Revoked time.Time `json:"revoked,omitzero"`
+}
+
+// NewToken describes a Token to be made.
+type NewToken struct {
+	Site       string `json:"site"`
+	TTLSeconds int64  `json:"ttl_seconds,omitempty" doc:"how long it can be used; 72 hours if absent"`
+}
+
+// CreatedToken is a Token with the only copy of its text.
+type CreatedToken struct {
+	Token
+	Text string `json:"text" doc:"what is typed into the box; shown this once"`
+}
+
+// Service is something clinical offered at a Site.
+type Service struct {
+	ID       string    `json:"id"`
+	Name     string    `json:"name"`
+	Site     string    `json:"site"`
+	Protocol string    `json:"protocol" enum:"dicom,hl7"`
+	AETitle  string    `json:"ae_title,omitempty"`
+	Receiver string    `json:"receiver,omitempty"`
+	Mode     string    `json:"mode" enum:"queued,pass-through"`
+	Target   string    `json:"target"`
+	Port     uint16    `json:"port" doc:"TCP port on the overlay"`
+	Users    []string  `json:"users" nullable:"false" doc:"names of the sites that may use it"`
+	Created  time.Time `json:"created"`
+}
+
+// NewService describes a Service to be made.
+type NewService struct {
+	Site     string `json:"site"`
+	Name     string `json:"name" example:"lab-pacs"`
+	Protocol string `json:"protocol" doc:"dicom or hl7" example:"dicom"`
+	AETitle  string `json:"ae_title,omitempty" example:"LABPACS"`
+	Receiver string `json:"receiver,omitempty" example:"HIS^WARD"`
+	Target   string `json:"target" doc:"host:port on the site's LAN" example:"192.168.1.10:104"`
+	Mode     string `json:"mode,omitempty" doc:"queued (if absent) or pass-through"`
+}
+
+// Grant permits a Site to use a Service.
+type Grant struct {
+	Service string    `json:"service"`
+	Owner   string    `json:"owner" doc:"the site that offers the service"`
+	Site    string    `json:"site" doc:"the site that may use it"`
+	LANPort uint16    `json:"lan_port" doc:"where the using site's gateway listens"`
+	Created time.Time `json:"created"`
+}
+
+// NewGrant says how a Service is reached.
+type NewGrant struct {
+	LANPort uint16 `json:"lan_port,omitempty" doc:"11112 for dicom and 2575 for hl7 if absent"`
+}
+
+// Node is an enrolled identity at a Site, and how it is.
+type Node struct {
+	ID         string         `json:"id"`
+	Site       string         `json:"site"`
+	Kind       string         `json:"kind"`
+	PublicKey  string         `json:"public_key"`
+	Address    netip.Addr     `json:"address"`
+	Enrolled   time.Time      `json:"enrolled"`
+	Online     bool           `json:"online"`
+	LastSeen   time.Time      `json:"last_seen,omitzero" doc:"when the last report came"`
+	Desired    uint64         `json:"desired" doc:"generation at which its map last changed"`
+	Applied    uint64         `json:"applied" doc:"generation that it has made true"`
+	ApplyError string         `json:"apply_error,omitempty" doc:"why a newer one is not"`
+	Hostname   string         `json:"hostname,omitempty"`
+	Serial     string         `json:"serial,omitempty"`
+	Model      string         `json:"model,omitempty"`
+	Version    string         `json:"version,omitempty"`
+	LANs       []netip.Prefix `json:"lans" nullable:"false"`
+	Conditions []Condition    `json:"conditions" nullable:"false"`
+	Queues     []Queue        `json:"queues" nullable:"false"`
+}
+
+// Condition is a named health fact.
+type Condition struct {
+	Code     string    `json:"code"`
+	Severity string    `json:"severity" enum:"info,warning,error"`
+	Message  string    `json:"message"`
+	Since    time.Time `json:"since"`
+}
+
+// Queue is the fill of one durable queue.
+type Queue struct {
+	Name      string `json:"name"`
+	Queued    int    `json:"queued"`
+	Parked    int    `json:"parked"`
+	Bytes     int64  `json:"bytes"`
+	Delivered uint64 `json:"delivered"`
+}
+
+// Event is one entry of the audit trail.
+type Event struct {
+	Seq     uint64    `json:"seq"`
+	At      time.Time `json:"at"`
+	Actor   string    `json:"actor"`
+	Action  string    `json:"action"`
+	Subject string    `json:"subject"`
+	Detail  string    `json:"detail,omitempty"`
+	Hash    string    `json:"hash" doc:"SHA-256 over this entry and the hash of the one before, in hex"`
+}
+
+// Verification is the result of walking the audit trail.
+type Verification struct {
+	Broken uint64 `json:"broken" doc:"number of the first entry that does not fit the one before; 0 if all fit"`
+}

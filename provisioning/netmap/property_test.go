@@ -1,0 +1,254 @@
+package netmap_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/towpath/towpath/provisioning"
+	"github.com/towpath/towpath/provisioning/netmap"
+	"github.com/towpath/towpath/provisioning/wire"
+	"github.com/towpath/towpath/tunnel/wgkey"
+)
+
+// genSnapshot draws networks, mostly sound ones, with every kind of damage that a database without constraints could hold. Names are
+// made so that none is part of another.
+func genSnapshot() *rapid.Generator[netmap.Snapshot] {
+	return rapid.Custom(func(t *rapid.T) netmap.Snapshot {
+		s := netmap.Snapshot{
+			Network: "net", Generation: 3, Now: issued, Expires: expires,
+			Hub:    wire.Hub{PublicKey: wgkey.PublicKey{255}, Endpoints: []string{"hub:1"}, Address: addr("10.0.0.1"), ControlPort: 8080},
+			Ranges: []provisioning.Range{{ID: 1, Kind: provisioning.RangePool, Prefix: netip.MustParsePrefix("10.0.0.0/16")}},
+		}
+		small := rapid.IntRange(0, 6)
+		rare := func(label string) bool { return rapid.IntRange(0, 19).Draw(t, label) == 0 }
+		for i := range rapid.IntRange(0, 6).Draw(t, "sites") {
+			site := provisioning.Site{
+				ID: provisioning.SiteID(fmt.Sprintf("site%d", i)), Name: fmt.Sprintf("name%d", i),
+				Kind: rapid.SampledFrom([]wire.SiteKind{wire.Clinic, wire.Clinic, wire.Center}).Draw(t, "kind"),
+			}
+			if rapid.Bool().Draw(t, "reachable") {
+				site.Endpoint = fmt.Sprintf("endpoint%d:1", i)
+			}
+			s.Sites = append(s.Sites, site)
+			r := provisioning.Range{
+				ID: int64(10 + i), Kind: provisioning.RangeAllocation, Owner: string(site.ID),
+				Prefix: netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 0, byte(i + 1), 0}), 28),
+			}
+			if rare("quarantined") {
+				r.Until = issued
+			}
+			s.Ranges = append(s.Ranges, r)
+		}
+		for i := range rapid.IntRange(0, 8).Draw(t, "nodes") {
+			home := small.Draw(t, "home")
+			n := provisioning.Node{
+				ID: provisioning.NodeID(fmt.Sprintf("node%d", i)), Site: provisioning.SiteID(fmt.Sprintf("site%d", home)),
+				PublicKey: wgkey.PublicKey{byte(i + 1)}, Address: netip.AddrFrom4([4]byte{10, 0, byte(home + 1), byte(i + 1)}),
+			}
+			if rare("stolen key") {
+				n.PublicKey = wgkey.PublicKey{byte(small.Draw(t, "key"))}
+			}
+			if rare("stolen address") {
+				n.Address = netip.AddrFrom4([4]byte{10, 0, byte(small.Draw(t, "net")), byte(small.Draw(t, "host"))})
+			}
+			s.Nodes = append(s.Nodes, n)
+		}
+		for i := range rapid.IntRange(0, 6).Draw(t, "services") {
+			v := provisioning.Service{
+				ID: provisioning.ServiceID(fmt.Sprintf("service%d", i)), Name: fmt.Sprintf("offer%d", i), Mode: wire.Queued, Target: "t:1",
+				Site:     provisioning.SiteID(fmt.Sprintf("site%d", small.Draw(t, "owner"))),
+				Protocol: rapid.SampledFrom([]wire.Protocol{wire.DICOM, wire.HL7}).Draw(t, "protocol"),
+				Port:     uint16(small.Draw(t, "port")), Created: issued.Add(time.Duration(i) * time.Second),
+			}
+			if v.Protocol == wire.DICOM {
+				v.AETitle = fmt.Sprintf("AE%d", small.Draw(t, "ae"))
+			}
+			s.Services = append(s.Services, v)
+		}
+		for i := range rapid.IntRange(0, 14).Draw(t, "grants") {
+			s.Grants = append(s.Grants, provisioning.Grant{
+				Service: provisioning.ServiceID(fmt.Sprintf("service%d", small.Draw(t, "service"))),
+				Site:    provisioning.SiteID(fmt.Sprintf("site%d", small.Draw(t, "user"))),
+				LANPort: uint16(small.Draw(t, "lan port")), Created: issued.Add(time.Duration(i) * time.Second),
+			})
+		}
+		return s
+	})
+}
+
+// maps compiles all that can be.
+func maps(s netmap.Snapshot) map[provisioning.NodeID]wire.NetMap {
+	x := netmap.NewIndex(s)
+	out := map[provisioning.NodeID]wire.NetMap{}
+	for _, n := range s.Nodes {
+		if m, err := x.Compile(n.ID, issued, expires); err == nil {
+			out[n.ID] = m
+		}
+	}
+	return out
+}
+
+// granted asks the snapshot itself, in the most naive way, whether user may use a service of owner.
+func granted(s netmap.Snapshot, service string, owner, user provisioning.SiteID) bool {
+	return slices.ContainsFunc(s.Grants, func(g provisioning.Grant) bool {
+		return g.Site == user && slices.ContainsFunc(s.Services, func(v provisioning.Service) bool {
+			return v.ID == g.Service && v.Site == owner && (service == "" || v.Name == service)
+		})
+	})
+}
+
+func TestNothingWithoutAGrant(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		s := genSnapshot().Draw(t, "snapshot")
+		sites := map[string]provisioning.Site{}
+		for _, v := range s.Sites {
+			sites[v.Name] = v
+		}
+		for id, m := range maps(s) {
+			self := sites[m.Self.Site]
+			for _, p := range m.Peers {
+				far := sites[p.Site]
+				if !granted(s, "", self.ID, far.ID) && !granted(s, "", far.ID, self.ID) {
+					t.Fatalf("%s has the peer %s and no grant links %s and %s", id, p.Node, self.Name, far.Name)
+				}
+				if self.Kind == wire.Clinic && far.Kind == wire.Clinic {
+					t.Fatalf("the clinics %s and %s meet", self.Name, far.Name)
+				}
+			}
+			for _, o := range m.Offers {
+				if len(o.From) == 0 {
+					t.Fatalf("%s offers %s to nobody", id, o.Service)
+				}
+				for _, f := range o.From {
+					if !granted(s, o.Service, self.ID, sites[f.Site].ID) {
+						t.Fatalf("%s offers %s to %s without a grant", id, o.Service, f.Site)
+					}
+				}
+			}
+			for _, u := range m.Uses {
+				if !granted(s, u.Service, sites[u.Site].ID, self.ID) {
+					t.Fatalf("%s uses %s of %s without a grant", id, u.Service, u.Site)
+				}
+			}
+		}
+	})
+}
+
+func TestClinicsKnowNothingOfEachOther(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		s := genSnapshot().Draw(t, "snapshot")
+		all := maps(s)
+		for id, m := range all {
+			if m.Self.SiteKind != wire.Clinic {
+				continue
+			}
+			b, err := json.Marshal(m)
+			if err != nil {
+				t.Fatal(err)
+			}
+			text := string(b)
+			for other, o := range all {
+				if o.Self.SiteKind != wire.Clinic || o.Self.Site == m.Self.Site {
+					continue
+				}
+				a := o.Self.Address.String()
+				for _, secret := range []string{o.Self.Site + `"`, string(other) + `"`, o.Self.PublicKey.String() + `"`, a + `"`, a + "/32", a + ":"} {
+					if strings.Contains(text, `"`+secret) {
+						t.Fatalf("the map of %s holds %s of %s: %s", id, secret, other, text)
+					}
+				}
+			}
+		}
+	})
+}
+
+func TestMapsFitEachOther(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		s := genSnapshot().Draw(t, "snapshot")
+		all := maps(s)
+		for id, m := range all {
+			owner := map[netip.Prefix]string{}
+			keys := map[wgkey.PublicKey]bool{m.Hub.PublicKey: true, m.Self.PublicKey: true}
+			for _, p := range m.Peers {
+				if keys[p.PublicKey] {
+					t.Fatalf("%s has one key twice", id)
+				}
+				keys[p.PublicKey] = true
+				for _, a := range p.AllowedIPs {
+					for b, other := range owner {
+						if a.Overlaps(b) {
+							t.Fatalf("%s: %s of %s and %s of %s overlap", id, a, p.Node, b, other)
+						}
+					}
+					owner[a] = p.Node
+					if a.Contains(m.Self.Address) || a.Contains(m.Hub.Address) || !a.IsSingleIP() {
+						t.Fatalf("%s: peer %s has %s", id, p.Node, a)
+					}
+				}
+				far, ok := all[provisioning.NodeID(p.Node)]
+				if !ok || !slices.ContainsFunc(far.Peers, func(q wire.Peer) bool { return q.Node == string(id) && q.PublicKey == m.Self.PublicKey }) {
+					t.Fatalf("%s has the peer %s, which does not have it", id, p.Node)
+				}
+			}
+			doors := map[string]string{}
+			for _, u := range m.Uses {
+				if owner[netip.PrefixFrom(u.Address.Addr(), 32)] == "" {
+					t.Fatalf("%s uses %s at %s, which is no peer", id, u.Service, u.Address)
+				}
+				far := all[provisioning.NodeID(owner[netip.PrefixFrom(u.Address.Addr(), 32)])]
+				ok := slices.ContainsFunc(far.Offers, func(o wire.Offer) bool {
+					return o.Service == u.Service && o.Port == u.Address.Port() &&
+						slices.ContainsFunc(o.From, func(f wire.Source) bool { return f.Prefix.Contains(m.Self.Address) })
+				})
+				if !ok {
+					t.Fatalf("%s uses %s, which is not offered to it", id, u.Service)
+				}
+				door := fmt.Sprint(u.LANPort, u.AETitle, u.Receiver)
+				if doors[door] != "" {
+					t.Fatalf("%s cannot tell %s from %s", id, u.Service, doors[door])
+				}
+				doors[door] = u.Service
+			}
+		}
+	})
+}
+
+func TestCompileIsDeterministic(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		s := genSnapshot().Draw(t, "snapshot")
+		r := rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "seed"), 1))
+		o := s
+		o.Sites, o.Nodes, o.Services = slices.Clone(s.Sites), slices.Clone(s.Nodes), slices.Clone(s.Services)
+		o.Grants, o.Ranges = slices.Clone(s.Grants), slices.Clone(s.Ranges)
+		r.Shuffle(len(o.Sites), func(i, j int) { o.Sites[i], o.Sites[j] = o.Sites[j], o.Sites[i] })
+		r.Shuffle(len(o.Nodes), func(i, j int) { o.Nodes[i], o.Nodes[j] = o.Nodes[j], o.Nodes[i] })
+		r.Shuffle(len(o.Services), func(i, j int) { o.Services[i], o.Services[j] = o.Services[j], o.Services[i] })
+		r.Shuffle(len(o.Grants), func(i, j int) { o.Grants[i], o.Grants[j] = o.Grants[j], o.Grants[i] })
+		r.Shuffle(len(o.Ranges), func(i, j int) { o.Ranges[i], o.Ranges[j] = o.Ranges[j], o.Ranges[i] })
+		a, b := maps(s), maps(o)
+		if len(a) != len(b) {
+			t.Fatalf("%d and %d maps", len(a), len(b))
+		}
+		for id := range a {
+			x, err := json.Marshal(a[id])
+			if err != nil {
+				t.Fatal(err)
+			}
+			y, err := json.Marshal(b[id])
+			if err != nil {
+				t.Fatal(err)
+			}
+			if string(x) != string(y) {
+				t.Fatalf("the map of %s depends on the order of rows:\n%s\n%s", id, x, y)
+			}
+		}
+	})
+}

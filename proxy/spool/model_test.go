@@ -1,0 +1,333 @@
+package spool_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/towpath/towpath/proxy/spool"
+)
+
+const (
+	ordered = "ordered"
+	loose   = "loose"
+)
+
+// modelItem is what the naive model knows of an item.
+type modelItem struct {
+	id        spool.ID
+	queue     string
+	payload   []byte
+	parked    bool
+	leased    spool.Lease
+	attempts  int
+	notBefore time.Time
+	created   time.Time
+}
+
+// machine compares a Spool with a list.
+type machine struct {
+	dir   string
+	spool *spool.Spool
+	items []*modelItem // in the order of IDs
+	last  spool.ID
+}
+
+func (m *machine) open(t *rapid.T) {
+	var err error
+	m.spool, err = spool.Open(m.dir, spool.Options{
+		MinFreeBytes: -1, Ordered: func(q string) bool { return q == ordered },
+		Backoff: spool.Backoff{Min: time.Second, Max: 20 * time.Second},
+	})
+	if err != nil {
+		t.Fatalf("Open: %v", err)
+	}
+}
+
+func (m *machine) pick(t *rapid.T, what string, fits func(*modelItem) bool) *modelItem {
+	var list []*modelItem
+	for _, it := range m.items {
+		if fits(it) {
+			list = append(list, it)
+		}
+	}
+	if len(list) == 0 {
+		t.Skip("no " + what)
+	}
+	return rapid.SampledFrom(list).Draw(t, what)
+}
+
+func (m *machine) remove(it *modelItem) {
+	m.items = slices.DeleteFunc(m.items, func(o *modelItem) bool { return o == it })
+}
+
+func (m *machine) Put(t *rapid.T) {
+	queue := rapid.SampledFrom([]string{ordered, loose}).Draw(t, "queue")
+	payload := rapid.SliceOfN(rapid.Byte(), 0, 200).Draw(t, "payload")
+	w, err := m.spool.Create(spool.Meta{Queue: queue, Attributes: map[string]string{"a": "1"}})
+	if err != nil {
+		t.Fatalf("Create: %v", err)
+	}
+	for piece := range slices.Chunk(payload, 70) {
+		if _, err := w.Write(piece); err != nil {
+			t.Fatalf("Write: %v", err)
+		}
+	}
+	if rapid.IntRange(0, 5).Draw(t, "abort") == 0 {
+		w.Abort()
+		return
+	}
+	it, err := w.Commit()
+	if err != nil {
+		t.Fatalf("Commit: %v", err)
+	}
+	w.Abort() // must do nothing
+	if it.ID <= m.last {
+		t.Fatalf("ID %s after %s", it.ID, m.last)
+	}
+	m.last = it.ID
+	m.items = append(m.items, &modelItem{id: it.ID, queue: queue, payload: payload, created: it.Created})
+}
+
+// expected returns the item whose turn it is in a queue.
+func (m *machine) expected(queue string) *modelItem {
+	for _, it := range m.items {
+		switch {
+		case it.queue != queue || it.parked:
+		case queue == ordered && (it.leased != nil || it.notBefore.After(time.Now())):
+			return nil // the head blocks all others
+		case it.leased == nil && !it.notBefore.After(time.Now()):
+			return it
+		}
+	}
+	return nil
+}
+
+func (m *machine) Next(t *rapid.T) {
+	queue := rapid.SampledFrom([]string{ordered, loose}).Draw(t, "queue")
+	want := m.expected(queue)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Nanosecond)
+	defer cancel()
+	l, err := m.spool.Next(ctx, queue)
+	if want == nil {
+		if !errors.Is(err, context.DeadlineExceeded) {
+			t.Fatalf("Next(%s): %v, %v; want to wait", queue, l, err)
+		}
+		return
+	}
+	if err != nil {
+		t.Fatalf("Next(%s): %v; want %s", queue, err, want.id)
+	}
+	if it := l.Item(); it.ID != want.id || it.Attempts != want.attempts || it.Meta.Attributes["a"] != "1" {
+		t.Fatalf("Next(%s): %+v; want %+v", queue, it, want)
+	}
+	r, err := l.Open()
+	if err != nil {
+		t.Fatalf("Open: %v", err)
+	}
+	got, err := io.ReadAll(r)
+	_ = r.Close()
+	if err != nil || !bytes.Equal(got, want.payload) {
+		t.Fatalf("payload %x, %v; want %x", got, err, want.payload)
+	}
+	want.leased = l
+}
+
+func leased(it *modelItem) bool { return it.leased != nil }
+
+func (m *machine) Done(t *rapid.T) {
+	it := m.pick(t, "leased item", leased)
+	if err := it.leased.Done(spool.Receipt{}); err != nil {
+		t.Fatalf("Done: %v", err)
+	}
+	if err := it.leased.Retry(nil); err == nil {
+		t.Fatal("a lease can be ended twice")
+	}
+	m.remove(it)
+}
+
+func (m *machine) Retry(t *rapid.T) {
+	it := m.pick(t, "leased item", leased)
+	calledOff := rapid.Bool().Draw(t, "called off")
+	cause := errors.New("busy")
+	if calledOff {
+		cause = fmt.Errorf("shutdown: %w", spool.ErrCalledOff)
+	} else {
+		it.attempts++
+	}
+	if err := it.leased.Retry(cause); err != nil {
+		t.Fatalf("Retry: %v", err)
+	}
+	it.leased, it.notBefore = nil, time.Time{}
+	for _, listed := range m.list(t, it.queue) {
+		if listed.ID != it.id {
+			continue
+		}
+		it.notBefore = listed.NotBefore
+		ceiling := min(time.Second<<(max(it.attempts, 1)-1), 20*time.Second)
+		if calledOff != it.notBefore.IsZero() || time.Until(it.notBefore) > ceiling {
+			t.Fatalf("after attempt %d (called off: %v) the next is at %v, now is %v", it.attempts, calledOff, it.notBefore, time.Now())
+		}
+	}
+}
+
+func (m *machine) Park(t *rapid.T) {
+	it := m.pick(t, "leased item", leased)
+	if err := it.leased.Park(errors.New("refused")); err != nil {
+		t.Fatalf("Park: %v", err)
+	}
+	it.leased, it.parked, it.notBefore = nil, true, time.Time{}
+	it.attempts++
+}
+
+func (m *machine) Unpark(t *rapid.T) {
+	it := m.pick(t, "parked item", func(it *modelItem) bool { return it.parked })
+	if err := m.spool.Unpark(it.id); err != nil {
+		t.Fatalf("Unpark: %v", err)
+	}
+	it.parked, it.attempts = false, 0
+}
+
+func (m *machine) RetryParked(t *rapid.T) {
+	queue := rapid.SampledFrom([]string{ordered, loose}).Draw(t, "queue")
+	want := 0
+	for _, it := range m.items {
+		if it.queue == queue && it.leased == nil && (it.parked || !it.notBefore.IsZero()) {
+			want++
+			if it.parked {
+				it.attempts = 0
+			}
+			it.parked, it.notBefore = false, time.Time{}
+		}
+	}
+	if n, err := m.spool.RetryParked(queue); n != want || err != nil {
+		t.Fatalf("RetryParked: %d, %v; want %d", n, err, want)
+	}
+}
+
+func (m *machine) Drop(t *rapid.T) {
+	it := m.pick(t, "item", func(*modelItem) bool { return true })
+	err := m.spool.Drop(it.id)
+	if it.leased != nil {
+		if !errors.Is(err, spool.ErrLeased) {
+			t.Fatalf("Drop of a leased item: %v", err)
+		}
+		return
+	}
+	if err != nil {
+		t.Fatalf("Drop: %v", err)
+	}
+	if err := m.spool.Drop(it.id); !errors.Is(err, spool.ErrUnknown) {
+		t.Fatalf("Drop of nothing: %v", err)
+	}
+	m.remove(it)
+}
+
+func (m *machine) Sleep(t *rapid.T) {
+	time.Sleep(time.Duration(rapid.Int64Range(0, int64(30*time.Second)).Draw(t, "nap")))
+}
+
+func (m *machine) Reopen(t *rapid.T) {
+	if err := m.spool.Close(); err != nil {
+		t.Fatalf("Close: %v", err)
+	}
+	for _, it := range m.items {
+		if it.leased != nil {
+			if err := it.leased.Done(spool.Receipt{}); !errors.Is(err, spool.ErrClosed) {
+				t.Fatalf("Done after Close: %v", err)
+			}
+			it.leased = nil
+		}
+		if !it.parked {
+			it.attempts, it.notBefore = 0, time.Time{} // not kept over a restart
+		}
+	}
+	m.open(t)
+}
+
+func (m *machine) list(t *rapid.T, queue string) []spool.Item {
+	list, err := m.spool.List(queue, 1000)
+	if err != nil {
+		t.Fatalf("List: %v", err)
+	}
+	return list
+}
+
+// Check is called after each step.
+func (m *machine) Check(t *rapid.T) {
+	for _, st := range m.spool.Stats() {
+		var want spool.QueueStats
+		var listed []spool.ID
+		for _, it := range m.items {
+			if it.queue != st.Queue {
+				continue
+			}
+			listed = append(listed, it.id)
+			want.Bytes += int64(len(it.payload))
+			if it.parked {
+				want.Parked++
+			} else {
+				want.Queued++
+			}
+			if want.OldestCreated.IsZero() || it.created.Before(want.OldestCreated) {
+				want.OldestCreated = it.created
+			}
+		}
+		if st.Queued != want.Queued || st.Parked != want.Parked || st.Bytes != want.Bytes || !st.OldestCreated.Equal(want.OldestCreated) {
+			t.Fatalf("stats %+v, want %+v", st, want)
+		}
+		var got []spool.ID
+		for _, it := range m.list(t, st.Queue) {
+			got = append(got, it.ID)
+			if it.State == spool.StateParked && it.LastError != "refused" {
+				t.Fatalf("parked item without its reason: %+v", it)
+			}
+		}
+		if !slices.Equal(got, listed) {
+			t.Fatalf("%s lists %v, want %v", st.Queue, got, listed)
+		}
+	}
+	var onDisk int64
+	files, err := os.ReadDir(filepath.Join(m.dir, "items"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range files {
+		info, err := f.Info()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !strings.HasSuffix(f.Name(), ".note") {
+			onDisk += info.Size()
+		}
+	}
+	if u, err := m.spool.Usage(); err != nil || u.Bytes != onDisk || u.Quarantined != 0 {
+		t.Fatalf("usage %+v, %v; the files take %d bytes", u, err, onDisk)
+	}
+}
+
+func TestSpoolAgainstModel(t *testing.T) {
+	base := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		n := 0
+		// Deadline must not be called in a bubble, and a testing.TB has none.
+		rapid.Check(struct{ testing.TB }{t}, func(t *rapid.T) {
+			n++
+			m := &machine{dir: filepath.Join(base, fmt.Sprint(n))}
+			m.open(t)
+			defer func() { _ = m.spool.Close() }()
+			t.Repeat(rapid.StateMachineActions(m))
+		})
+	})
+}
