@@ -129,6 +129,8 @@ func run(l lane) (outcome, error) {
 	begin := time.Now()
 	cmd := exec.Command("go", append([]string{"test", "-json"}, l.args...)...)
 	cmd.Stderr = os.Stderr
+	// As the program is built, so that the lab's program and the tests share the cache of compiled packages.
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		return outcome{}, err

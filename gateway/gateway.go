@@ -73,6 +73,7 @@ type Gateway struct {
 	sessions ring
 
 	changed chan struct{} // a new map is in place
+	up      chan struct{} // closed when the first map was applied, as far as possible
 
 	mu      sync.Mutex // guards the fields below
 	netMap  wire.NetMap
@@ -88,7 +89,7 @@ func New(opt Options) (*Gateway, error) {
 	if err != nil {
 		return nil, fmt.Errorf("start from the saved NetMap: %w", err)
 	}
-	g := &Gateway{opt: opt, lan: &lan.Network{}, netMap: m, newest: m.Generation, changed: make(chan struct{}, 1)}
+	g := &Gateway{opt: opt, lan: &lan.Network{}, netMap: m, newest: m.Generation, changed: make(chan struct{}, 1), up: make(chan struct{})}
 	g.runner = reconcile.NewRunner(reconcile.RunnerConfig{
 		Device: opt.Device, LANNet: g.lan, OverlayNet: opt.Device, Queue: opt.Spool, Health: &g.health,
 		Log: opt.Log, OnSession: g.sessions.add,
@@ -106,7 +107,11 @@ func (g *Gateway) Run(ctx context.Context) error {
 	// The loop stops the runner itself, after everything that could still change it.
 	var group errgroup.Group
 	group.Go(func() error { return g.loop(ctx) })
-	group.Go(func() error { return follower.Run(ctx) })
+	group.Go(func() error {
+		// Not before there is a tunnel: a first attempt that must fail would cost the pause after it.
+		<-g.up
+		return follower.Run(ctx)
+	})
 	group.Go(func() error { return g.reportLoop(ctx, coord) })
 	group.Go(func() error { return localapi.Serve(ctx, g.opt.Dir.Path(state.SocketFile), g) })
 	err := group.Wait()
@@ -129,6 +134,7 @@ func (g *Gateway) loop(ctx context.Context) error {
 	defer observe.Stop()
 	defer floor.Stop()
 	ok := g.apply(ctx)
+	close(g.up)
 	for {
 		select {
 		case <-ctx.Done():

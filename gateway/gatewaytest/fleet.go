@@ -56,13 +56,13 @@ func (f *Fleet) Enroll(t testing.TB, in Namespace, site string) *Box {
 	t.Helper()
 	b := &Box{f: f, in: in, name: site}
 	var token struct {
-		Token string `json:"token"`
+		Text string `json:"text"`
 	}
 	f.decode(t, f.Admin(t, "token", "new", "--site", site, "--json"), &token)
 	var enrolled struct {
 		Address string `json:"address"`
 	}
-	f.decode(t, f.n.towpath(t, in, "enroll", "--state", b.state(), "--json", token.Token), &enrolled)
+	f.decode(t, f.n.towpath(t, in, "enroll", "--state", b.state(), "--json", token.Text), &enrolled)
 	b.Address = enrolled.Address
 	b.Run(t)
 	return b

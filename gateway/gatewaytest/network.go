@@ -32,7 +32,7 @@ type Network struct {
 	Modality, Clinic, Clinic2, Internet, Center, PACS Namespace
 	// WAN stands on the line between the first clinic and the center.
 	WAN *wan.Emulator
-	// Dir holds logs, captures and state; it is kept when the test fails and LAB_KEEP names a folder.
+	// Dir holds logs, captures and state; it is kept if LAB_KEEP names a folder for it.
 	Dir string
 	// Binary is the towpath program, built for this run by NewFleet.
 	Binary string
@@ -47,7 +47,11 @@ func NewNetwork(t testing.TB, up, down wan.Link) *Network {
 	Sweep(t)
 	n := &Network{Dir: t.TempDir()}
 	if keep := os.Getenv("LAB_KEEP"); keep != "" {
-		n.Dir = keep
+		dir, err := os.MkdirTemp(keep, "run-") //nolint:usetesting // kept on purpose
+		if err != nil {
+			t.Fatal(err)
+		}
+		n.Dir = dir
 	}
 	for _, m := range []struct {
 		ns   *Namespace
@@ -112,13 +116,13 @@ func connect(t testing.TB, a Namespace, devA, addrA string, b Namespace, devB, a
 	}
 }
 
-// build compiles the program once, as the Makefile does.
+// build compiles the program once, without cgo as the Makefile does.
 func build(t testing.TB, dir string) string {
 	t.Helper()
 	root := moduleRoot(t)
 	binary := filepath.Join(dir, "towpath")
 	t.Setenv("CGO_ENABLED", "0")
-	mustRun(t, "go", "build", "-C", root, "-trimpath", "-buildvcs=false", "-o", binary, "./cmd/towpath")
+	mustRun(t, "go", "build", "-C", root, "-buildvcs=false", "-o", binary, "./cmd/towpath")
 	return binary
 }
 

@@ -3,9 +3,12 @@ package coordinator_test
 import (
 	"context"
 	"errors"
+	"net/netip"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/towpath/towpath/provisioning"
 	"github.com/towpath/towpath/provisioning/coordinator"
@@ -74,3 +77,5 @@ func nodeInfo(t testing.TB, n *provisioningtest.Network, id provisioning.NodeID)
 	t.Fatalf("there is no node %s", id)
 	return coordinator.NodeInfo{}
 }
+
+var equateNet = cmpopts.EquateComparable(netip.Prefix{}, netip.Addr{}, netip.AddrPort{})

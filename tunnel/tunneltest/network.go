@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"sync"
 	"syscall"
+	"time"
 
 	"golang.zx2c4.com/wireguard/conn"
 )
@@ -13,11 +14,13 @@ import (
 // socketQueue is how many datagrams wait at a socket before more are dropped, as at a real one.
 const socketQueue = 4096
 
-// Network is an internet in memory: datagrams go from one address to another at once and in order, or are dropped when the receiver
+// Network is an internet in memory: datagrams go from one address to another in order, or are dropped when the receiver
 // does not keep up, when nobody has the address, or when Drop says so.
 type Network struct {
 	// Drop decides about each datagram, if set before the first one. It runs on the sender's goroutine and must not keep the payload.
 	Drop func(from, to netip.AddrPort, payload []byte) bool
+	// Delay is how long each datagram is under way, if set before the first socket opens. Time may be that of testing/synctest.
+	Delay time.Duration
 
 	mu      sync.RWMutex
 	sockets map[netip.AddrPort]*socket
@@ -36,12 +39,31 @@ func (n *Network) Bind(a netip.Addr) *Bind { return &Bind{network: n, addr: a} }
 type datagram struct {
 	from    netip.AddrPort
 	payload *[]byte
+	due     time.Time
 }
 
 type socket struct {
 	local  netip.AddrPort
-	in     chan datagram
+	line   chan datagram // on the way; the same as in if there is no delay
+	in     chan datagram // arrived
 	closed chan struct{}
+}
+
+// carry moves datagrams from the line into the socket when they are due.
+func (s *socket) carry() {
+	for {
+		select {
+		case d := <-s.line:
+			time.Sleep(time.Until(d.due))
+			select {
+			case s.in <- d:
+			case <-s.closed:
+				return
+			}
+		case <-s.closed:
+			return
+		}
+	}
 }
 
 func (n *Network) open(a netip.Addr, port uint16) (*socket, error) {
@@ -61,6 +83,11 @@ func (n *Network) open(a netip.Addr, port uint16) (*socket, error) {
 		return nil, fmt.Errorf("bind %v: %w", at, syscall.EADDRINUSE)
 	}
 	s := &socket{local: at, in: make(chan datagram, socketQueue), closed: make(chan struct{})}
+	s.line = s.in
+	if n.Delay > 0 {
+		s.line = make(chan datagram, socketQueue)
+		go s.carry()
+	}
 	n.sockets[at] = s
 	return s, nil
 }
@@ -87,7 +114,7 @@ func (n *Network) send(from, to netip.AddrPort, payload []byte) {
 	b := n.buffers.Get().(*[]byte)
 	*b = append((*b)[:0], payload...)
 	select {
-	case s.in <- datagram{from, b}:
+	case s.line <- datagram{from, b, time.Now().Add(n.Delay)}:
 	default:
 		n.buffers.Put(b)
 	}
