@@ -2,6 +2,8 @@ package main
 
 import (
 	"errors"
+	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"strconv"
@@ -22,7 +24,7 @@ func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script",
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"exits": exits, "freeports": freePorts, "eventually": eventually, "clockfloor": clockFloor,
+			"exits": exits, "freeports": freePorts, "eventually": eventually, "clockfloor": clockFloor, "talk": talk,
 		},
 	})
 }
@@ -88,4 +90,31 @@ func clockFloor(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("usage: clockfloor STATE")
 	}
 	ts.Check(os.WriteFile(ts.MkAbs(args[0])+"/time-floor", []byte(time.Now().Add(time.Hour).UTC().Format(time.RFC3339)), 0o600))
+}
+
+// talk sends bytes to a TCP address, written as in a Go string, and prints the answer in hexadecimal until the other end closes the
+// connection or has been silent for a second.
+func talk(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: talk ADDRESS BYTES")
+	}
+	send, err := strconv.Unquote(`"` + args[1] + `"`)
+	ts.Check(err)
+	c, err := net.DialTimeout("tcp", args[0], 5*time.Second)
+	ts.Check(err)
+	defer func() { _ = c.Close() }()
+	_, err = c.Write([]byte(send))
+	ts.Check(err)
+	var got []byte
+	buf := make([]byte, 4096)
+	for {
+		ts.Check(c.SetReadDeadline(time.Now().Add(time.Second)))
+		n, err := c.Read(buf)
+		got = append(got, buf[:n]...)
+		if err != nil {
+			break
+		}
+	}
+	_, err = fmt.Fprintf(ts.Stdout(), "% x\n", got)
+	ts.Check(err)
 }

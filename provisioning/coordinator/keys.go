@@ -68,7 +68,7 @@ func CreateKeys(dir string) (*Keys, error) {
 	for _, name := range []string{enrollKeyFile, networkKeyFile, hubKeyFile} {
 		switch _, err := os.Lstat(filepath.Join(dir, name)); {
 		case err == nil:
-			return nil, provisioning.Errorf(provisioning.Conflict, "%s has a %s already", dir, name).
+			return nil, provisioning.Errorf(provisioning.Conflict, "%s holds a key already, %s", dir, name).
 				WithHint("this directory belongs to a network; choose another one for a new network")
 		case !errors.Is(err, fs.ErrNotExist):
 			return nil, fmt.Errorf("look for keys: %w", err)

@@ -21,6 +21,8 @@ const (
 type limiter struct {
 	mu      sync.Mutex
 	remotes map[netip.Prefix]*bucket
+	// swept is when the table was last searched for what is forgotten.
+	swept time.Time
 }
 
 // bucket holds how many failures count at the time of the last one; one is forgotten each failureRefill.
@@ -65,20 +67,22 @@ func (l *limiter) fail(remote netip.Prefix, now time.Time) {
 	b.failures, b.at = min(b.level(now)+1, failureBurst), now
 }
 
-// evictLocked removes all that is forgotten, and if that is nothing, the one that failed least recently.
+// evictLocked makes room: at most once each failureRefill by a search for what is forgotten, otherwise at any entry's expense, because a
+// search for each of a flood of failures would be what the flood is for.
 func (l *limiter) evictLocked(now time.Time) {
-	var oldest netip.Prefix
-	for p, b := range l.remotes {
-		if now.Sub(b.at) >= failureForgets {
-			delete(l.remotes, p)
-			continue
-		}
-		if o, ok := l.remotes[oldest]; !ok || b.at.Before(o.at) {
-			oldest = p
+	if now.Sub(l.swept) >= failureRefill {
+		l.swept = now
+		for p, b := range l.remotes {
+			if now.Sub(b.at) >= failureForgets {
+				delete(l.remotes, p)
+			}
 		}
 	}
-	if len(l.remotes) >= maxRemotes {
-		delete(l.remotes, oldest)
+	for p := range l.remotes {
+		if len(l.remotes) < maxRemotes {
+			return
+		}
+		delete(l.remotes, p)
 	}
 }
 

@@ -54,7 +54,11 @@ type Archive struct {
 	mu   sync.Mutex // held while a name is chosen and taken
 }
 
-// NewArchive opens the directory. Close ends it.
+// incoming starts the names of files that are being written.
+const incoming = ".incoming-"
+
+// NewArchive opens the directory, and removes from it what a crash has left half written: nobody was told that it is safe. Close ends
+// it.
 func NewArchive(cfg ArchiveConfig) (*Archive, error) {
 	if cfg.AETitle != "" {
 		if err := pdu.CheckAETitle(cfg.AETitle); err != nil {
@@ -66,7 +70,24 @@ func NewArchive(cfg ArchiveConfig) (*Archive, error) {
 		return nil, fmt.Errorf("open the archive's directory: %w", err)
 	}
 	cfg.Limits, cfg.Log = cfg.Limits.withDefaults(), orDiscard(cfg.Log)
-	return &Archive{cfg: cfg, root: root}, nil
+	ar := &Archive{cfg: cfg, root: root}
+	if err := ar.removeLeftovers(); err != nil {
+		return nil, errors.Join(err, root.Close())
+	}
+	return ar, nil
+}
+
+func (ar *Archive) removeLeftovers() error {
+	left, err := fs.Glob(ar.root.FS(), incoming+"*")
+	if err != nil {
+		return err
+	}
+	for _, name := range left {
+		if err := ar.root.Remove(name); err != nil {
+			return fmt.Errorf("remove what a crash has left: %w", err)
+		}
+	}
+	return nil
 }
 
 // Close gives the directory back. Associations under way fail.
@@ -98,7 +119,7 @@ type fileWriter struct {
 }
 
 func (ar *Archive) create(o object) (storeWriter, error) {
-	name := ".incoming-" + rand.Text()
+	name := incoming + rand.Text()
 	f, err := ar.root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return nil, withoutPath(err)

@@ -311,3 +311,30 @@ func TestAbortExplainsABrokenWrite(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// FuzzAcceptor feeds any bytes to an acceptor that then sees the connection end: it must come to an end too, and never succeed unless
+// there was a whole message.
+func FuzzAcceptor(f *testing.F) {
+	rq := &pdu.AssociateRQ{ProtocolVersion: 1, Contexts: proposal().Contexts}
+	head, err := rq.Encode()
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(head)
+	f.Add(append(bytes.Clone(head), fragment(1, true, true, "xx")...))
+	f.Add(append(append(bytes.Clone(head), fragment(1, true, true, "xx")...), fragment(1, false, true, "yy")...))
+	f.Add(append(bytes.Clone(head), pdu.EncodeReleaseRQ()...))
+	f.Add([]byte("GET / HTTP/1.1\r\n\r\n"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if len(b) > 32<<10 {
+			return // more than the pipe holds
+		}
+		near, far := pipe()
+		_, _ = near.Write(b)
+		_ = near.CloseWrite()
+		if err := serveOne(context.Background(), far, ul.Config{Close: time.Millisecond}); err == nil && len(b) < len(head) {
+			t.Fatalf("%d bytes make a whole message", len(b))
+		}
+		_ = far.Close()
+	})
+}
