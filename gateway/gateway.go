@@ -53,6 +53,8 @@ type Options struct {
 	Identity state.Identity
 	Device   Device
 	Spool    *spool.Spool
+	// Backend says which tunnel backend Device is, and why.
+	Backend string
 	// LANAddress is where LAN listeners bind; the zero value means everywhere.
 	LANAddress netip.Addr
 	// ListenPort is the WireGuard UDP port; 0 lets the system choose.

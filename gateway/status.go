@@ -40,7 +40,7 @@ func (g *Gateway) Status(ctx context.Context) localapi.Status {
 	for _, p := range m.Peers {
 		sites[p.PublicKey.String()] = p.Site
 	}
-	s.Tunnel.Backend, s.Tunnel.ListenPort = dev.Backend, dev.ListenPort
+	s.Tunnel.Backend, s.Tunnel.ListenPort = g.opt.Backend, dev.ListenPort
 	for _, p := range dev.Peers {
 		k := p.PublicKey.String()
 		s.Tunnel.Peers = append(s.Tunnel.Peers, localapi.Peer{

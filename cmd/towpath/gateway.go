@@ -107,13 +107,13 @@ func runGateway(ctx context.Context, dir *state.Dir, o gatewayOptions, log *slog
 		return fmt.Errorf("open the queue: %w", err)
 	}
 	defer func() { _ = q.Close() }()
-	dev, err := box.Device(o.Backend, o.Interface, log)
+	dev, backend, err := box.Device(o.Backend, o.Interface, log)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = dev.Close() }()
 	g, err := gateway.New(gateway.Options{
-		Dir: dir, Identity: id, Device: dev, Spool: q, LANAddress: o.LAN, ListenPort: o.Port, MTU: o.MTU,
+		Dir: dir, Identity: id, Device: dev, Spool: q, Backend: backend, LANAddress: o.LAN, ListenPort: o.Port, MTU: o.MTU,
 		Version: version, Facts: box.Facts(version, box.Interface, o.Interface), Log: log,
 	})
 	if err != nil {

@@ -92,8 +92,8 @@ func printStatus(w io.Writer, s localapi.Status) error {
 	if err := ui.Table(w, []string{"SERVICE", "SIDE", "PROTOCOL", "LISTENS AT", "NAME THERE", "MODE", "LIVE", "ENDED"}, rows); err != nil {
 		return err
 	}
-	if len(s.Queues) == 0 {
-		return nil
+	if err := printRefusals(w, s.Sessions, now); err != nil || len(s.Queues) == 0 {
+		return err
 	}
 	fmt.Fprintln(w, "\nQueues")
 	rows = nil
@@ -101,6 +101,23 @@ func printStatus(w io.Writer, s localapi.Status) error {
 		rows = append(rows, []string{q.Queue, strconv.Itoa(q.Queued), strconv.Itoa(q.Parked), ui.Bytes(q.Bytes), strconv.FormatUint(q.Delivered, 10), q.LastError})
 	}
 	return ui.Table(w, []string{"QUEUE", "WAITING", "PARKED", "SIZE", "DELIVERED", "LAST ERROR"}, rows)
+}
+
+// refusalsShown is how many sessions that did not end well a person gets to see; JSON has more.
+const refusalsShown = 5
+
+func printRefusals(w io.Writer, sessions []localapi.Session, now time.Time) error {
+	var rows [][]string
+	for _, s := range sessions {
+		if s.Outcome != string(proxy.OutcomeDone) && len(rows) < refusalsShown {
+			rows = append(rows, []string{ui.Ago(s.Ended, now), s.Remote.Addr().String(), s.Calling, s.Called, s.Outcome, s.Detail})
+		}
+	}
+	if len(rows) == 0 {
+		return nil
+	}
+	fmt.Fprintln(w, "\nLast sessions that did not end well")
+	return ui.Table(w, []string{"ENDED", "FROM", "CALLING", "CALLED", "OUTCOME", "BECAUSE"}, rows)
 }
 
 func counts(t proxy.Totals) string {

@@ -47,9 +47,7 @@ func newStack(l *link) (*stack.Stack, error) {
 func setUp(s *stack.Stack, l *link) error {
 	sack := tcpip.TCPSACKEnabled(true)
 	moderate := tcpip.TCPModerateReceiveBufferOption(true)
-	rec := tcpip.TCPRecovery(0)
 	for _, o := range []tcpip.SettableTransportProtocolOption{
-		&rec,
 		&sack,
 		&moderate,
 		&tcpip.TCPReceiveBufferSizeRangeOption{Min: bufferMin, Default: bufferDefault, Max: bufferMax},

@@ -20,28 +20,28 @@ const (
 	Userspace = "userspace"
 )
 
-// Device makes the tunnel device: the backend asked for, or the best this machine allows. The reason is logged.
-func Device(backend, iface string, log *slog.Logger) (gateway.Device, error) {
+// Device makes the tunnel device: the backend asked for, or the best this machine allows. It also returns which one and why.
+func Device(backend, iface string, log *slog.Logger) (gateway.Device, string, error) {
+	why := "asked for"
 	if backend == Auto {
-		var why string
 		backend, why = choose()
-		log.Info("tunnel backend chosen", "backend", backend, "reason", why)
 	}
+	why = backend + ", " + why
 	switch backend {
 	case Netstack:
 		d, err := netstack.New(netstack.Options{Log: log, Name: iface})
 		if err != nil {
-			return nil, fmt.Errorf("make the netstack tunnel: %w", err)
+			return nil, "", fmt.Errorf("make the netstack tunnel: %w", err)
 		}
-		return d, nil
+		return d, why, nil
 	case Userspace:
 		d, err := userspace.New(userspace.Options{Log: log, Interface: iface})
 		if err != nil {
-			return nil, fmt.Errorf("make the userspace tunnel: %w", err)
+			return nil, "", fmt.Errorf("make the userspace tunnel: %w", err)
 		}
-		return d, nil
+		return d, why, nil
 	}
-	return nil, fmt.Errorf("there is no backend %q: use %s, %s or %s", backend, Auto, Userspace, Netstack)
+	return nil, "", fmt.Errorf("there is no backend %q: use %s, %s or %s", backend, Auto, Userspace, Netstack)
 }
 
 func choose() (backend, why string) {
