@@ -5,13 +5,14 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -23,7 +24,7 @@ import (
 )
 
 // serve runs the API on a socket file and returns a client of it.
-func serve(t *testing.T) (*adminapi.Client, *provisioningtest.Network, http.Handler) {
+func serve(t *testing.T) (*adminapi.Client, *provisioningtest.Network, http.Handler, *requests) {
 	t.Helper()
 	st, err := sqlite.Open(context.Background(), filepath.Join(t.TempDir(), "coordinator.db"), sqlite.Options{})
 	if err != nil {
@@ -32,17 +33,51 @@ func serve(t *testing.T) (*adminapi.Client, *provisioningtest.Network, http.Hand
 	t.Cleanup(func() { st.Close() })
 	n := provisioningtest.New(t, st, provisioningtest.Options{})
 	h := adminapi.Handler(n.Coordinator, func(*http.Request) string { return "alice" }, nil)
+	seen := &requests{}
 	socket := filepath.Join(t.TempDir(), "admin.sock")
 	ln, err := net.Listen("unix", socket)
 	if err != nil {
 		t.Fatalf("listen: %v", err)
 	}
-	srv := httptest.NewUnstartedServer(h)
+	srv := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		seen.add(r.Method + " " + r.URL.Path)
+		h.ServeHTTP(w, r)
+	}))
 	srv.Listener.Close()
 	srv.Listener = ln
 	srv.Start()
 	t.Cleanup(srv.Close)
-	return adminapi.NewSocketClient(socket), n, h
+	return adminapi.NewSocketClient(socket), n, h, seen
+}
+
+// requests remembers what was asked for.
+type requests struct {
+	mu  sync.Mutex
+	all []string
+}
+
+func (r *requests) add(s string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.all = append(r.all, s)
+}
+
+// misses returns the operations of the description that were never asked for.
+func (r *requests) misses(t *testing.T, h http.Handler) []string {
+	t.Helper()
+	var out []string
+	for path, item := range describe(t, h).Paths {
+		pattern := regexp.MustCompile("^" + regexp.MustCompile(`\\{\w+\\}`).ReplaceAllString(regexp.QuoteMeta(path), "[^/]+") + "$")
+		for method := range item {
+			if !slices.ContainsFunc(r.all, func(s string) bool {
+				m, p, _ := strings.Cut(s, " ")
+				return m == strings.ToUpper(method) && pattern.MatchString(p)
+			}) {
+				out = append(out, method+" "+path)
+			}
+		}
+	}
+	return out
 }
 
 func must[T any](v T, err error) func(*testing.T) T {
@@ -56,7 +91,7 @@ func must[T any](v T, err error) func(*testing.T) T {
 }
 
 func TestClientReachesEveryOperation(t *testing.T) {
-	c, n, _ := serve(t)
+	c, n, h, seen := serve(t)
 	ctx := t.Context()
 
 	if net := must(c.Network(ctx))(t); net.ID != n.Keys.NetworkID() || net.Hub.ControlPort != 8080 || len(net.Pools) != 1 ||
@@ -163,10 +198,19 @@ func TestClientReachesEveryOperation(t *testing.T) {
 	if v := must(c.VerifyEvents(ctx))(t); v.Broken != 0 {
 		t.Errorf("the audit trail is broken at %d", v.Broken)
 	}
+	if err := c.SetReach(ctx, adminapi.Reach{HubEndpoints: []string{"new.example.org:51820"}, URLs: []string{"http://new.example.org"}}); err != nil {
+		t.Fatal(err)
+	}
+	if net := must(c.Network(ctx))(t); net.URLs[0] != "http://new.example.org" || net.Hub.Endpoints[0] != "new.example.org:51820" {
+		t.Errorf("the network is %+v", net)
+	}
+	if m := seen.misses(t, h); len(m) != 0 {
+		t.Errorf("the client never asks for %v", m)
+	}
 }
 
 func TestClientGetsRefusalsInTheCoordinatorsWords(t *testing.T) {
-	c, n, _ := serve(t)
+	c, n, _, _ := serve(t)
 	ctx := t.Context()
 	n.Clinic(t, "a")
 	n.Clinic(t, "b")
@@ -215,7 +259,7 @@ func TestClientSaysWhenNobodyAnswers(t *testing.T) {
 }
 
 func TestProblemsAreProblemJSON(t *testing.T) {
-	_, n, h := serve(t)
+	_, n, h, _ := serve(t)
 	n.Clinic(t, "a")
 	for name, tc := range map[string]struct {
 		method, target, body string
@@ -245,7 +289,7 @@ func TestProblemsAreProblemJSON(t *testing.T) {
 }
 
 func TestBrowsersOfOtherSitesAreRefused(t *testing.T) {
-	_, _, h := serve(t)
+	_, _, h, _ := serve(t)
 	r := httptest.NewRequest("POST", "/v1/sites", strings.NewReader(`{"name":"x","kind":"clinic"}`))
 	r.Header.Set("Content-Type", "application/json")
 	r.Header.Set("Sec-Fetch-Site", "cross-site")
@@ -256,28 +300,34 @@ func TestBrowsersOfOtherSitesAreRefused(t *testing.T) {
 	}
 }
 
-func TestDescription(t *testing.T) {
-	_, _, h := serve(t)
+// description is what the tests read of the OpenAPI document.
+type description struct {
+	OpenAPI string
+	Paths   map[string]map[string]struct {
+		OperationID string `json:"operationId"`
+		Summary     string
+		Responses   map[string]struct {
+			Content map[string]any
+		}
+	}
+	Components struct{ Schemas map[string]any }
+	text       []byte
+}
+
+func describe(t *testing.T, h http.Handler) description {
+	t.Helper()
 	rec := httptest.NewRecorder()
 	h.ServeHTTP(rec, httptest.NewRequest("GET", "/openapi.json", nil))
-	body, err := io.ReadAll(rec.Body)
-	if err != nil {
+	doc := description{text: rec.Body.Bytes()}
+	if err := json.Unmarshal(doc.text, &doc); err != nil {
 		t.Fatal(err)
 	}
-	var doc struct {
-		OpenAPI string
-		Paths   map[string]map[string]struct {
-			OperationID string `json:"operationId"`
-			Summary     string
-			Responses   map[string]struct {
-				Content map[string]any
-			}
-		}
-		Components struct{ Schemas map[string]any }
-	}
-	if err := json.Unmarshal(body, &doc); err != nil {
-		t.Fatal(err)
-	}
+	return doc
+}
+
+func TestDescription(t *testing.T) {
+	_, _, h, _ := serve(t)
+	doc := describe(t, h)
 	if !strings.HasPrefix(doc.OpenAPI, "3.1") {
 		t.Errorf("the description is OpenAPI %s", doc.OpenAPI)
 	}
@@ -296,10 +346,10 @@ func TestDescription(t *testing.T) {
 			}
 		}
 	}
-	if operations != 21 {
-		t.Errorf("%d operations are described, want 21", operations)
+	if operations != 22 {
+		t.Errorf("%d operations are described, want 22", operations)
 	}
-	if bytes.Contains(body, []byte(`"null"`)) {
+	if bytes.Contains(doc.text, []byte(`"null"`)) {
 		t.Error("something may be null")
 	}
 	if doc.Components.Schemas["Problem"] == nil || doc.Components.Schemas["ErrorModel"] != nil {

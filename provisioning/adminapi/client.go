@@ -51,6 +51,11 @@ func (c *Client) Network(ctx context.Context) (Network, error) {
 	return call[Network](ctx, c, http.MethodGet, "/v1/network", nil)
 }
 
+// SetReach changes how the coordinator is found from outside.
+func (c *Client) SetReach(ctx context.Context, r Reach) error {
+	return c.send(ctx, http.MethodPut, "/v1/network/reach", r)
+}
+
 // Plan returns the whole address plan.
 func (c *Client) Plan(ctx context.Context) (Plan, error) {
 	return call[Plan](ctx, c, http.MethodGet, "/v1/plan", nil)

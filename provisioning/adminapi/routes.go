@@ -80,6 +80,11 @@ func (s *server) network() {
 			p, err := s.c.Plan(ctx)
 			return networkView(n, p), err
 		})
+	serveEmpty(s, s.operation("set-reach", http.MethodPut, "/v1/network/reach", "network",
+		"Change how the coordinator is found from outside", http.StatusNoContent),
+		func(ctx context.Context, in *body[Reach]) error {
+			return s.c.SetReach(ctx, actorOf(ctx), coordinator.Reach{HubEndpoints: in.Body.HubEndpoints, URLs: in.Body.URLs})
+		})
 }
 
 func (s *server) plan() {

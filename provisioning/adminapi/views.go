@@ -26,6 +26,12 @@ type Hub struct {
 	ControlPort uint16     `json:"control_port"`
 }
 
+// Reach is how the coordinator is found from outside.
+type Reach struct {
+	HubEndpoints []string `json:"hub_endpoints" nullable:"false" doc:"host:port of the hub's UDP port" example:"[\"vpn.example.org:51820\"]"`
+	URLs         []string `json:"urls" nullable:"false" doc:"where boxes enroll" example:"[\"http://vpn.example.org\"]"`
+}
+
 // Plan is the whole address plan.
 type Plan struct {
 	Pools  []Pool  `json:"pools" nullable:"false"`

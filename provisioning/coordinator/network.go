@@ -53,6 +53,30 @@ func (c *Coordinator) Network(ctx context.Context) (NetworkInfo, error) {
 	return info, nil
 }
 
+// Reach is how the coordinator is found from outside.
+type Reach struct {
+	// HubEndpoints are where nodes reach the hub's UDP port, as host:port.
+	HubEndpoints []string
+	// URLs are where boxes reach the enrolment API, see wire.CheckURL.
+	URLs []string
+}
+
+// SetReach changes how the coordinator is found. Nodes hear of new endpoints with their next map, so the old ones must work until all have
+// it; tokens that were made before keep the old URLs.
+func (c *Coordinator) SetReach(ctx context.Context, actor string, r Reach) error {
+	if err := checkReach(r.HubEndpoints, r.URLs); err != nil {
+		return err
+	}
+	return c.change(ctx, actor, "network.reach", func(tx store.Tx) (string, string, error) {
+		set, err := readSettings(tx)
+		if err != nil {
+			return "", "", err
+		}
+		set.HubEndpoints, set.URLs = r.HubEndpoints, r.URLs
+		return hubOwner, fmt.Sprintf("hub at %v, enrolment at %v", r.HubEndpoints, r.URLs), writeSettings(tx, set)
+	})
+}
+
 // maxEvents bounds one page of the audit trail.
 const maxEvents = 1000
 

@@ -503,3 +503,20 @@ func TestEveryChangeIsAudited(t *testing.T) {
 		t.Errorf("the trail is broken at %d (%v)", broken, err)
 	}
 }
+
+func TestSetReach(t *testing.T) {
+	n := newNetwork(t, provisioningtest.Options{})
+	n.Clinic(t, "a")
+	box := n.Node(t, "a")
+	wantCode(t, n.SetReach(t.Context(), "test", coordinator.Reach{HubEndpoints: []string{"h:1"}}), provisioning.Invalid, "no address")
+	if err := n.SetReach(t.Context(), "test", coordinator.Reach{HubEndpoints: []string{"h:1"}, URLs: []string{"https://h"}}); err != nil {
+		t.Fatal(err)
+	}
+	_, m, err := n.NetMapFor(t.Context(), box.ID)
+	if err != nil || !slices.Equal(m.Hub.Endpoints, []string{"h:1"}) || m.Generation != box.Generation()+1 {
+		t.Errorf("the map is %+v (%v)", m, err)
+	}
+	if k := n.Token(t, "a"); !slices.Equal(k.URLs, []string{"https://h"}) {
+		t.Errorf("a new token leads to %v", k.URLs)
+	}
+}

@@ -15,6 +15,8 @@ import (
 const (
 	// maxEnrolling bounds the requests that are being opened or decided at the same time.
 	maxEnrolling = 32
+	// maxTurnWait is how long one more waits for its turn.
+	maxTurnWait = 5 * time.Second
 	// enrollTimeout bounds reading, deciding and answering one.
 	enrollTimeout = 30 * time.Second
 )
@@ -57,14 +59,6 @@ func (p *public) identity(w http.ResponseWriter, _ *http.Request) {
 }
 
 func (p *public) enroll(w http.ResponseWriter, r *http.Request) {
-	select {
-	case p.busy <- struct{}{}:
-		defer func() { <-p.busy }()
-	default:
-		w.Header().Set("Retry-After", "5")
-		http.Error(w, "too many enrolments at the same time, try again in a moment", http.StatusServiceUnavailable)
-		return
-	}
 	// The recorder of a test has no connection, so no deadline: that is all that can fail here.
 	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(enrollTimeout))
 	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(enrollTimeout))
@@ -75,6 +69,19 @@ func (p *public) enroll(w http.ResponseWriter, r *http.Request) {
 			status = http.StatusRequestEntityTooLarge
 		}
 		http.Error(w, "the request could not be read", status)
+		return
+	}
+	// The turn is taken behind the reading, so that nobody can keep others waiting by sending slowly.
+	turn := time.NewTimer(maxTurnWait)
+	defer turn.Stop()
+	select {
+	case p.busy <- struct{}{}:
+		defer func() { <-p.busy }()
+	case <-turn.C:
+		w.Header().Set("Retry-After", "5")
+		http.Error(w, "too many enrolments at the same time, try again in a moment", http.StatusServiceUnavailable)
+		return
+	case <-r.Context().Done():
 		return
 	}
 	req, sealer, err := p.c.OpenEnroll(body)

@@ -11,7 +11,7 @@ import (
 // Hub.ControlPort, where the caller is known by its address and so by its key.
 const (
 	PathIdentity = "/v1/identity" // GET: Identity
-	PathEnroll   = "/v1/enroll"   // POST: SealedRequest → SealedResponse
+	PathEnroll   = "/v1/enroll"   // POST: what SealRequest makes → what ResponseOpener.Open opens
 	PathWatch    = "/v1/watch"    // GET ?have=<generation>: a stream of Frame, one JSON object a line
 	PathReport   = "/v1/report"   // POST: Report
 )

@@ -395,7 +395,9 @@ func TestNewRouterChecksRoutes(t *testing.T) {
 // TestServiceStops ends the context in the middle of an association: the modality gets an A-ABORT.
 func TestServiceStops(t *testing.T) {
 	n := proxytest.NewNetwork()
-	r, err := dicom.NewRouter(dicom.RouterConfig{Queue: &memoryQueue{}, Routes: []dicom.Route{{Mode: dicom.Queued, QueueName: "q"}}})
+	r, err := dicom.NewRouter(dicom.RouterConfig{
+		Queue: &memoryQueue{}, Routes: []dicom.Route{{Mode: dicom.Queued, QueueName: "q"}}, Limits: dicom.Limits{Close: 10 * time.Millisecond},
+	})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/rand"
 	"errors"
+	"slices"
 	"strings"
 	"time"
 )
@@ -110,26 +111,28 @@ func (h Header) Ack(code Code, text string) []byte {
 }
 
 func (h Header) ack(code Code, text string, now time.Time, controlID string) []byte {
-	encoding := h.Field(2)
-	if encoding == "" {
-		encoding = `^~\&`
-	}
 	msh := []string{
-		"MSH", encoding, h.Field(5), h.Field(6), h.Field(3), h.Field(4), now.Format("20060102150405-0700"), "", h.ackType(), controlID,
-		h.Field(11), h.Field(12),
+		"MSH", h.Field(2), h.echo(5), h.echo(6), h.echo(3), h.echo(4), now.Format("20060102150405-0700"), "", h.ackType(), controlID,
+		h.echo(11), h.echo(12),
 	}
-	if charset := h.Field(18); charset != "" {
+	if charset := h.echo(18); charset != "" {
 		msh = append(msh, "", "", "", "", "", charset)
 	}
-	msa := []string{"MSA", string(code), h.Field(10), h.escape(showText(text))}
+	msa := []string{"MSA", string(code), h.echo(10), h.escape(showText(text))}
 	separator := string(h.separator)
 	return []byte(strings.Join(msh, separator) + "\r" + strings.Join(msa, separator) + "\r")
+}
+
+// echo returns a field as it was sent, but for control characters, which could end the segment or the frame.
+func (h Header) echo(n int) string {
+	s := []byte(h.Field(n))
+	return string(slices.DeleteFunc(s, func(c byte) bool { return c < ' ' }))
 }
 
 // ackType answers in as many components as the sender uses: ACK up to 2.3, ACK^R01 from 2.3.1, ACK^R01^ACK from 2.4 on.
 func (h Header) ackType() string {
 	component := string(h.encoding(0))
-	switch trigger := h.Component(9, 2); {
+	switch trigger := showable(h.Component(9, 2)); {
 	case trigger == "":
 		return "ACK"
 	case h.Component(9, 3) == "":

@@ -3,6 +3,7 @@ package hl7_test
 import (
 	"bytes"
 	"context"
+	"log/slog"
 	"net"
 	"slices"
 	"sync"
@@ -104,29 +105,55 @@ type box struct {
 	queue  *spool.Spool
 	far    *far
 	server *proxy.Server
+	log    *syncBuffer
 }
 
-func newBox(t *testing.T, far *far) *box {
+type syncBuffer struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (b *syncBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.Write(p)
+}
+
+func (b *syncBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.String()
+}
+
+func (b *syncBuffer) logger() *slog.Logger {
+	return slog.New(slog.NewTextHandler(b, &slog.HandlerOptions{Level: slog.LevelDebug}))
+}
+
+// bothModes are the routes of newBox: by receiver QUEUED, or else pass-through.
+func bothModes(n proxy.Network) []hl7.Route {
+	return []hl7.Route{
+		{Service: "results", Mode: hl7.Queued, QueueName: "results", Receiver: "QUEUED"},
+		{Service: "orders", Mode: hl7.PassThrough, Network: n, Target: farAddress},
+	}
+}
+
+func newBox(t *testing.T, far *far) *box { return newBoxWith(t, far, spool.Options{}, bothModes) }
+
+func newBoxWith(t *testing.T, far *far, opts spool.Options, routes func(proxy.Network) []hl7.Route) *box {
 	t.Helper()
-	n := proxytest.NewNetwork()
-	q, err := spool.Open(t.TempDir(), spool.Options{MinFreeBytes: -1, Ordered: func(string) bool { return true }})
+	b := &box{net: proxytest.NewNetwork(), far: far, log: &syncBuffer{}}
+	opts.MinFreeBytes, opts.Ordered = -1, func(string) bool { return true }
+	var err error
+	if b.queue, err = spool.Open(t.TempDir(), opts); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = b.queue.Close() })
+	r, err := hl7.NewRouter(hl7.RouterConfig{Routes: routes(b.net), Queue: b.queue, Log: b.log.logger()})
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = q.Close() })
-	r, err := hl7.NewRouter(hl7.RouterConfig{
-		Routes: []hl7.Route{
-			{Service: "results", Mode: hl7.Queued, QueueName: "results", Receiver: "QUEUED"},
-			{Service: "orders", Mode: hl7.PassThrough, Network: n, Target: farAddress},
-		},
-		Queue: q,
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	b := &box{net: n, queue: q, far: far}
-	serve(t, n, farAddress, far)
-	b.server = serve(t, n, nearAddress, r)
+	serve(t, b.net, farAddress, far)
+	b.server = serve(t, b.net, nearAddress, r)
 	return b
 }
 
@@ -136,8 +163,9 @@ func (b *box) deliver(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	wg.Go(func() {
-		sink := hl7.NewSink(hl7.SinkConfig{Network: b.net, Target: farAddress})
-		if err := spool.Deliver(ctx, spool.DeliverConfig{Queue: b.queue, Name: "results", Sink: sink}); err != nil {
+		sink := hl7.NewSink(hl7.SinkConfig{Network: b.net, Target: farAddress, Log: b.log.logger()})
+		err := spool.Deliver(ctx, spool.DeliverConfig{Queue: b.queue, Name: "results", Sink: sink, Log: b.log.logger()})
+		if err != nil {
 			t.Errorf("Deliver: %v", err)
 		}
 	})
@@ -151,6 +179,77 @@ func (b *box) send(t *testing.T, msg []byte) hl7.Ack {
 		t.Fatalf("Send: %v", err)
 	}
 	return a
+}
+
+// near is a sender that does only what the test says.
+type near struct {
+	net.Conn
+	t       *testing.T
+	decoder *mllp.Decoder
+}
+
+func (b *box) dial(t *testing.T) *near {
+	t.Helper()
+	c, err := b.net.DialContext(t.Context(), "tcp", nearAddress)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close() })
+	return &near{Conn: c, t: t, decoder: mllp.NewDecoder(0)}
+}
+
+func (n *near) say(msg []byte) {
+	n.t.Helper()
+	framed, err := mllp.Append(nil, msg)
+	if err == nil {
+		_, err = n.Write(framed)
+	}
+	if err != nil {
+		n.t.Fatal(err)
+	}
+}
+
+// hear returns the next message, or nil when the connection has ended.
+func (n *near) hear() []byte {
+	n.t.Helper()
+	buf := make([]byte, 1<<16)
+	for {
+		msg, ok, err := n.decoder.Next()
+		if err != nil {
+			n.t.Fatal(err)
+		}
+		if ok {
+			return msg
+		}
+		k, err := n.Read(buf)
+		if err != nil {
+			return nil
+		}
+		n.decoder.Feed(buf[:k])
+	}
+}
+
+func (n *near) hearAck() hl7.Ack {
+	n.t.Helper()
+	msg := n.hear()
+	a, err := hl7.ParseAck(msg)
+	if err != nil {
+		n.t.Fatalf("heard %q: %v", msg, err)
+	}
+	return a
+}
+
+// outcome waits until one session has ended and returns how.
+func (b *box) outcome(t *testing.T) proxy.Outcome {
+	t.Helper()
+	synctest.Wait()
+	time.Sleep(2 * time.Second) // for an orderly close
+	synctest.Wait()
+	for o := range b.server.Totals().Outcomes {
+		return o
+	}
+	t.Fatal("the session goes on")
+	return ""
 }
 
 func parties(receiver string) hl7.Parties {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -73,7 +74,9 @@ func TestRawSQLIsRefused(t *testing.T) {
 			family, bits, lo, hi)
 	}
 	statements := map[string]string{
-		"REPLACE of a pool by its id":        `INSERT OR REPLACE INTO ranges SELECT * FROM ranges WHERE id = 1`,
+		"REPLACE of a pool by its id": `INSERT OR REPLACE INTO ranges SELECT * FROM ranges WHERE id = 1`,
+		"REPLACE of a pool by something else": strings.Replace(strings.Replace(insert(t, "INSERT OR REPLACE", provisioning.RangeForeign, "11.0.0.0/8"),
+			"(kind", "(id, kind", 1), "VALUES (", "VALUES (1, ", 1),
 		"upsert that moves a prefix":         `INSERT INTO ranges SELECT * FROM ranges WHERE id = 3 ON CONFLICT (id) DO UPDATE SET hi = x'` + ones + `'`,
 		"update of hi":                       `UPDATE ranges SET hi = x'` + zero + `0a4004fe' WHERE id = 3`,
 		"update of bits":                     `UPDATE ranges SET bits = 128 WHERE id = 3`,
@@ -177,6 +180,7 @@ func dump(t testing.TB, s *Store) string {
 
 // TestTamperingShows breaks the trail with the guards taken off, as someone with the file in hand can.
 func TestTamperingShows(t *testing.T) {
+	intact := trailOf(t, verifyPage+200)
 	for what, tt := range map[string]struct {
 		statement string
 		broken    uint64
@@ -189,23 +193,15 @@ func TestTamperingShows(t *testing.T) {
 		"removed the first": {`DELETE FROM events WHERE seq = 1`, 2},
 		"swapped":           {`UPDATE events SET seq = CASE seq WHEN 2 THEN -3 WHEN 3 THEN -2 END WHERE seq IN (2, 3); UPDATE events SET seq = -seq WHERE seq < 0`, 2},
 		"forged hash":       {`UPDATE events SET hash = zeroblob(32) WHERE seq = 4`, 4},
-		"far into the list": {`UPDATE events SET detail = 'x' WHERE seq = 2345`, 2345},
+		"far into the list": {`UPDATE events SET detail = 'x' WHERE seq = 1100`, 1100},
 		"nothing":           {`SELECT 1`, 0},
 	} {
 		t.Run(what, func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "towpath.db")
-			s := openAt(t, path)
-			if err := s.Update(t.Context(), func(tx store.Tx) error {
-				for i := range 2400 {
-					e := provisioning.Event{At: time.Unix(int64(i), 1), Actor: "anna", Action: "site.create", Subject: "berlin"}
-					if _, err := tx.Events().Append(e); err != nil {
-						return err
-					}
-				}
-				return nil
-			}); err != nil {
+			if err := os.WriteFile(path, intact, 0o600); err != nil {
 				t.Fatal(err)
 			}
+			s := openAt(t, path)
 			if _, err := raw(t, path).ExecContext(t.Context(),
 				`DROP TRIGGER events_stay; DROP TRIGGER events_remain; DROP TRIGGER events_chain; `+tt.statement); err != nil {
 				t.Fatal(err)
@@ -221,6 +217,32 @@ func TestTamperingShows(t *testing.T) {
 			}
 		})
 	}
+}
+
+// trailOf returns the file of a database with n events.
+func trailOf(t *testing.T, n int) []byte {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "towpath.db")
+	s := openAt(t, path)
+	if err := s.Update(t.Context(), func(tx store.Tx) error {
+		for i := range n {
+			e := provisioning.Event{At: time.Unix(int64(i), 1), Actor: "anna", Action: "site.create", Subject: "berlin"}
+			if _, err := tx.Events().Append(e); err != nil {
+				return err
+			}
+		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
 }
 
 // TestRawWritersSideBySide lets two Stores and a raw connection write to one file: whoever comes second waits, nobody fails.
