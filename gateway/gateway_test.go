@@ -51,7 +51,9 @@ func (f *fakeDevice) Close() error { return nil }
 
 var errNoRoute = errors.New("no route to host")
 
-func (f *fakeDevice) DialContext(context.Context, string, string) (net.Conn, error) { return nil, errNoRoute }
+func (f *fakeDevice) DialContext(context.Context, string, string) (net.Conn, error) {
+	return nil, errNoRoute
+}
 
 func (f *fakeDevice) Listen(ctx context.Context, network, _ string) (net.Listener, error) {
 	var lc net.ListenConfig

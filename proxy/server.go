@@ -57,6 +57,8 @@ type Server struct {
 	wg  sync.WaitGroup
 
 	mu        sync.Mutex
+	handler   Handler
+	allow     []netip.Prefix
 	live      map[*session]struct{}
 	perSource map[netip.Addr]int
 	totals    Totals
@@ -79,9 +81,26 @@ func NewServer(cfg ServerConfig) *Server {
 		log = slog.New(slog.DiscardHandler)
 	}
 	return &Server{
-		cfg: cfg, log: log.With("listener", cfg.Name),
+		cfg: cfg, log: log.With("listener", cfg.Name), handler: cfg.Handler, allow: cfg.Allow,
 		live: map[*session]struct{}{}, perSource: map[netip.Addr]int{},
 		totals: Totals{Outcomes: map[Outcome]uint64{}},
+	}
+}
+
+// Update changes who serves new connections and who may make them. Sessions that run are served on by the Handler they began with, but
+// those of sources that are not allowed any more are cut.
+func (s *Server) Update(h Handler, allow []netip.Prefix) {
+	s.mu.Lock()
+	s.handler, s.allow = h, allow
+	var cut []*session
+	for ses := range s.live {
+		if !s.allowedLocked(ses.remote.Addr()) {
+			cut = append(cut, ses)
+		}
+	}
+	s.mu.Unlock()
+	for _, ses := range cut {
+		_ = ses.conn.Close()
 	}
 }
 
@@ -149,8 +168,9 @@ func (s *Server) admit(ctx context.Context, c net.Conn) {
 	ses := &session{id: newSessionID(), remote: remote, started: time.Now(), bytes: counted, conn: counted.withCapabilities()}
 	s.mu.Lock()
 	s.live[ses] = struct{}{}
+	h := s.handler
 	s.mu.Unlock()
-	s.wg.Go(func() { s.run(ctx, ses) })
+	s.wg.Go(func() { s.run(ctx, ses, h) })
 }
 
 // refuse counts the connection in and returns "", or says why it is turned away.
@@ -158,7 +178,7 @@ func (s *Server) refuse(source netip.Addr) string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
-	case !s.allowed(source):
+	case !s.allowedLocked(source):
 		s.totals.Denied++
 		return "the source is not on the list of allowed addresses"
 	case s.cfg.MaxConns > 0 && len(s.live) >= s.cfg.MaxConns:
@@ -173,11 +193,11 @@ func (s *Server) refuse(source netip.Addr) string {
 	return ""
 }
 
-func (s *Server) allowed(source netip.Addr) bool {
-	return len(s.cfg.Allow) == 0 || slices.ContainsFunc(s.cfg.Allow, func(p netip.Prefix) bool { return p.Contains(source) })
+func (s *Server) allowedLocked(source netip.Addr) bool {
+	return len(s.allow) == 0 || slices.ContainsFunc(s.allow, func(p netip.Prefix) bool { return p.Contains(source) })
 }
 
-func (s *Server) run(ctx context.Context, ses *session) {
+func (s *Server) run(ctx context.Context, ses *session, h Handler) {
 	// A Handler that leaves by runtime.Goexit must be accounted for as well, hence the defer.
 	res := Result{Outcome: OutcomeAborted, Detail: "the handler did not finish; this is a fault of the software, please report it"}
 	defer func() { s.finish(ses, res) }()
@@ -186,7 +206,7 @@ func (s *Server) run(ctx context.Context, ses *session) {
 			s.log.Error("handler panicked", "session", ses.id, "panic", panicText(v), "stack", string(debug.Stack()))
 		}
 	}()
-	res = s.cfg.Handler.Serve(ctx, ses.conn)
+	res = h.Serve(ctx, ses.conn)
 }
 
 // panicText says what is known to be free of payload: the runtime's own texts, and the type of anything else.

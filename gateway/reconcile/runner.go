@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"reflect"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -99,10 +100,12 @@ func (r *Runner) applyListeners(ctx context.Context, want []Listener) error {
 	}
 	r.mu.Lock()
 	for k, run := range r.listeners {
-		if spec, ok := specs[k]; !ok || !reflect.DeepEqual(spec, run.spec) || run.ended() {
-			run.stop() // sessions in flight are drained behind our back, within the server's grace
-			delete(r.listeners, k)
+		spec, ok := specs[k]
+		if ok && !run.ended() && r.updateLocked(run, spec) {
+			continue
 		}
+		run.stop() // sessions in flight are drained behind our back, within the server's grace
+		delete(r.listeners, k)
 	}
 	r.mu.Unlock()
 
@@ -123,6 +126,30 @@ func (r *Runner) applyListeners(ctx context.Context, want []Listener) error {
 	return errors.Join(errs...)
 }
 
+// updateLocked changes a running listener without disturbing its sessions, and reports whether that was possible: it is as long as
+// nothing that its sessions rely on goes away.
+func (r *Runner) updateLocked(run *running[Listener], spec Listener) bool {
+	old := run.spec
+	if reflect.DeepEqual(spec, old) {
+		return true
+	}
+	if spec.Address != old.Address || spec.Protocol != old.Protocol || (len(spec.Allow) == 0) != (len(old.Allow) == 0) {
+		return false
+	}
+	for _, x := range old.Routes {
+		if !slices.Contains(spec.Routes, x) {
+			return false
+		}
+	}
+	h, err := r.handler(spec)
+	if err != nil {
+		return false // starting it anew will say why
+	}
+	run.server.Update(h, spec.Allow)
+	run.spec = spec
+	return true
+}
+
 func (r *Runner) runs(k string) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -140,7 +167,7 @@ func (r *Runner) startListener(ctx context.Context, k string, l Listener) error 
 		return listenError(l, err)
 	}
 	srv := proxy.NewServer(proxy.ServerConfig{
-		Name: k, Listener: ln, Handler: h, Allow: l.Allow, Log: r.cfg.Log, OnSession: r.cfg.OnSession,
+		Name: k, Listener: ln, Handler: h, Allow: l.Allow, MaxConns: maxConns(l.Side), Log: r.cfg.Log, OnSession: r.cfg.OnSession,
 	})
 	runCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	run := &running[Listener]{spec: l, server: srv, listener: ln, cancel: cancel, done: make(chan struct{})}
@@ -155,6 +182,16 @@ func (r *Runner) startListener(ctx context.Context, k string, l Listener) error 
 	r.mu.Unlock()
 	r.cfg.Log.Info("listening", "side", l.Side, "address", l.Address, "protocol", l.Protocol, "service", l.Routes[0].Service)
 	return nil
+}
+
+// maxOverlayConns lets a center serve a few thousand clinics at once; each clinic alone is bounded per source.
+const maxOverlayConns = 4096
+
+func maxConns(s Side) int {
+	if s == Overlay {
+		return maxOverlayConns
+	}
+	return 0 // the server's own default
 }
 
 func listenError(l Listener, err error) error {

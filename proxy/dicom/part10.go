@@ -47,6 +47,22 @@ const (
 // whatever its encoding. Memory stays below 64 KiB. A missing or wrong group length does no harm, except that a deflated data set needs
 // a right one, since its bytes can look like anything.
 func ReadPart10(r io.Reader) (Part10Meta, io.Reader, error) {
+	meta, data, err := readHead(r)
+	if err != nil {
+		return Part10Meta{}, nil, err
+	}
+	for _, uid := range []struct{ name, value string }{
+		{"transfer syntax", meta.TransferSyntax}, {"SOP class", meta.SOPClass}, {"SOP instance", meta.SOPInstance},
+	} {
+		if !ValidUID(uid.value) {
+			return Part10Meta{}, nil, fmt.Errorf("the file head has no valid %s UID", uid.name)
+		}
+	}
+	return meta, data, nil
+}
+
+// readHead reads the file head without judging its UIDs.
+func readHead(r io.Reader) (Part10Meta, io.Reader, error) {
 	br := bufio.NewReaderSize(r, 32<<10)
 	head := make([]byte, 132)
 	if _, err := io.ReadFull(br, head); err != nil || string(head[128:]) != "DICM" {
@@ -58,13 +74,6 @@ func ReadPart10(r io.Reader) (Part10Meta, io.Reader, error) {
 	s := metaScanner{r: br, declared: -1}
 	if err := s.scan(); err != nil {
 		return Part10Meta{}, nil, err
-	}
-	for _, uid := range []struct{ name, value string }{
-		{"transfer syntax", s.meta.TransferSyntax}, {"SOP class", s.meta.SOPClass}, {"SOP instance", s.meta.SOPInstance},
-	} {
-		if !ValidUID(uid.value) {
-			return Part10Meta{}, nil, fmt.Errorf("the file head has no valid %s UID", uid.name)
-		}
 	}
 	return s.meta, br, nil
 }
@@ -201,7 +210,7 @@ func DigestDataset(path string) (sum [sha256.Size]byte, size int64, err error) {
 }
 
 func digest(r io.Reader) (sum [sha256.Size]byte, size int64, err error) {
-	_, data, err := ReadPart10(r)
+	_, data, err := readHead(r)
 	if err != nil {
 		return sum, 0, err
 	}

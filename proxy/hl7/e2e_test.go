@@ -47,11 +47,17 @@ type far struct {
 	mu     sync.Mutex
 	raw    [][]byte
 	answer func(n int, msg []byte) []byte // nil answers with AA; an empty answer says nothing
+	// answers replaces answer for those who say more than one thing.
+	answers func(n int, msg []byte) [][]byte
+	conns   []net.Conn
 }
 
 func (f *far) Serve(ctx context.Context, c net.Conn) proxy.Result {
 	stop := context.AfterFunc(ctx, func() { _ = c.Close() })
 	defer stop()
+	f.mu.Lock()
+	f.conns = append(f.conns, c)
+	f.mu.Unlock()
 	d := mllp.NewDecoder(0)
 	buf := make([]byte, 1<<16)
 	for {
@@ -65,23 +71,42 @@ func (f *far) Serve(ctx context.Context, c net.Conn) proxy.Result {
 			if err != nil || !ok {
 				break
 			}
-			f.mu.Lock()
-			f.raw = append(f.raw, msg)
-			answer, number := f.answer, len(f.raw)
-			f.mu.Unlock()
-			var reply []byte
-			if answer != nil {
-				reply = answer(number, msg)
-			} else {
-				reply = ackFor(msg, hl7.AA)
-			}
-			if len(reply) > 0 {
-				framed, _ := mllp.Append(nil, reply)
-				if _, err := c.Write(framed); err != nil {
+			for _, reply := range f.replies(msg) {
+				framed, err := mllp.Append(nil, reply)
+				if err == nil {
+					_, err = c.Write(framed)
+				}
+				if err != nil {
 					return proxy.Result{Outcome: proxy.OutcomeAborted}
 				}
 			}
 		}
+	}
+}
+
+func (f *far) replies(msg []byte) [][]byte {
+	f.mu.Lock()
+	f.raw = append(f.raw, msg)
+	number := len(f.raw)
+	f.mu.Unlock()
+	switch {
+	case f.answers != nil:
+		return f.answers(number, msg)
+	case f.answer == nil:
+		return [][]byte{ackFor(msg, hl7.AA)}
+	}
+	if reply := f.answer(number, msg); len(reply) > 0 {
+		return [][]byte{reply}
+	}
+	return nil
+}
+
+// hangUp closes all connections.
+func (f *far) hangUp() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, c := range f.conns {
+		_ = c.Close()
 	}
 }
 

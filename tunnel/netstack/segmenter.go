@@ -12,7 +12,8 @@ type segmenter struct {
 	packet  *stack.PacketBuffer // nil: nothing to do
 	headers []byte              // network and transport header, copied
 	ipLen   int                 // length of the network header in headers
-	data    [][]byte            // what is left of the payload
+	data    [][]byte            // the payload
+	first   int                 // index of the first piece of data that is not used up
 	sent    int                 // payload bytes already cut off
 	total   int                 // payload bytes
 	index   uint16              // number of the next segment
@@ -27,7 +28,7 @@ func (s *segmenter) start(p *stack.PacketBuffer) {
 	s.tcp = p.GSOOptions.Type != stack.GSONone && p.GSOOptions.NeedsCsum
 	s.headers = append(append(s.headers[:0], p.NetworkHeader().Slice()...), p.TransportHeader().Slice()...)
 	s.ipLen = len(p.NetworkHeader().Slice())
-	s.data, s.total = s.data[:0], 0
+	s.data, s.first, s.total = s.data[:0], 0, 0
 	skip := len(s.headers)
 	for _, b := range p.AsSlices() {
 		if skip >= len(b) {
@@ -56,11 +57,12 @@ func (s *segmenter) next(out []byte, mtu int) int {
 	}
 	n := copy(out, s.headers)
 	for left := size; left > 0; {
-		c := copy(out[n:n+left], s.data[0])
+		piece := &s.data[s.first]
+		c := copy(out[n:n+left], *piece)
 		n += c
 		left -= c
-		if s.data[0] = s.data[0][c:]; len(s.data[0]) == 0 {
-			s.data = s.data[1:]
+		if *piece = (*piece)[c:]; len(*piece) == 0 {
+			s.first++
 		}
 	}
 	last := s.sent+size == s.total
