@@ -32,7 +32,7 @@ func (f *Fleet) dir() string { return filepath.Join(f.n.Dir, "coordinator") }
 // Serve starts the coordinator and the center's gateway.
 func (f *Fleet) Serve(t testing.TB) {
 	t.Helper()
-	f.server = f.n.Center.Start(t, "coordinator", []string{"HOME=" + f.n.Dir}, f.n.Binary, "coordinator", "serve", "--dir", f.dir())
+	f.server = f.n.start(t, f.n.Center, "coordinator", "coordinator", "serve", "--dir", f.dir())
 	f.n.Center.waitForPort(t, "the coordinator", EnrollPort)
 }
 
@@ -73,8 +73,7 @@ func (b *Box) state() string { return filepath.Join(b.f.n.Dir, "state-"+b.name) 
 // Run starts the gateway, or starts it again.
 func (b *Box) Run(t testing.TB) {
 	t.Helper()
-	b.Process = b.in.Start(t, "gateway-"+b.name, []string{"HOME=" + b.f.n.Dir},
-		b.f.n.Binary, "gateway", "--state", b.state(), "--backend", "userspace", "--lan", ClinicLAN)
+	b.Process = b.f.n.start(t, b.in, "gateway-"+b.name, "gateway", "--state", b.state(), "--backend", "userspace", "--lan", ClinicLAN)
 }
 
 // Status is what the gateway says of itself.

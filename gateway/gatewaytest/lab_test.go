@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"text/tabwriter"
@@ -128,67 +129,78 @@ func TestLabMainJob(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	deliver := func(t *testing.T, what string, pacs PACS, want []Object, send func() (string, int)) {
+	expected := map[PACS][]Object{}
+	deliver := func(t *testing.T, what string, pacs PACS, want []Object, send func()) {
 		t.Helper()
-		before, begin := pacs.Objects(t), time.Now()
-		if out, code := send(); code != 0 {
-			t.Errorf("%s: exit code %d:\n%s", what, code, tail(out, 3000))
+		before, already, begin := pacs.Count(), len(expected[pacs]), time.Now()
+		expected[pacs] = append(expected[pacs], want...)
+		send()
+		var equal int
+		var missing, extra []string
+		whole := func() bool {
+			if pacs.Count() < len(expected[pacs]) {
+				return false
+			}
+			equal, missing, extra = Compare(expected[pacs], pacs.Objects())
+			return len(missing) == 0
 		}
-		arrived := func() bool { return pacs.Count() >= len(before)+len(want) }
-		if !Within(3*time.Minute, arrived) {
-			t.Errorf("%s: %d of %d arrived; the clinic says:\n%s", what, pacs.Count()-len(before), len(want), a.Status(t))
+		if !Within(2*time.Minute, whole) {
+			equal, missing, extra = Compare(expected[pacs], pacs.Objects())
+			t.Errorf("%s: not complete; the clinic says:\n%s", what, a.Status(t))
 		}
 		took := time.Since(begin)
-		equal, missing, extra := Compare(append(before, want...), pacs.Objects(t))
 		for _, m := range missing {
 			t.Errorf("%s: did not arrive: %s", what, m)
 		}
 		for _, e := range extra {
-			t.Errorf("%s: arrived but was not sent: %s", what, e)
+			t.Errorf("%s: arrived but was not sent, or arrived twice: %s", what, e)
 		}
-		tr.row(what, len(want), pacs.Count()-len(before), equal-len(before), took)
+		tr.row(what, len(expected[pacs])-already, pacs.Count()-before, equal-already, took)
+	}
+	store := func(t *testing.T, port int, called string, files []string) func() {
+		return func() {
+			if out, code := n.Modality.Store(t, ClinicLAN, port, called, files); code != 0 {
+				t.Errorf("storescu: exit code %d:\n%s", code, tail(out, 3000))
+			}
+		}
 	}
 	t.Run("study", func(t *testing.T) {
-		deliver(t, "canary CT study, storescu, queued, storescp", archive, objects, func() (string, int) {
-			return n.Modality.Store(t, ClinicLAN, archivePort, "ARCHIVE", files)
-		})
-		deliver(t, "canary CT study, dcmsend, queued, Orthanc", orthanc, objects, func() (string, int) {
-			return n.Modality.Send(t, ClinicLAN, orthancPort, "ORTHANC", files)
-		})
-		deliver(t, "canary CT study, storescu, pass-through, storescp", archive, objects, func() (string, int) {
-			return n.Modality.Store(t, ClinicLAN, directPort, "ARCHIVE", files)
-		})
+		deliver(t, "canary CT study, storescu, queued, storescp", archive, objects, store(t, archivePort, "ARCHIVE", files))
+		deliver(t, "canary CT study, storescu, queued, Orthanc", orthanc, objects, store(t, orthancPort, "ORTHANC", files))
+		deliver(t, "canary CT study, storescu, pass-through, storescp", archive, objects, store(t, directPort, "ARCHIVE", files))
 	})
 	t.Run("samples", func(t *testing.T) {
 		samples := Samples(t)
 		if len(samples) == 0 {
 			t.Skip("no sample files: set TOWPATH_SAMPLES")
 		}
-		// What each archive takes from dcmsend without us between is what must arrive through us, byte for byte.
-		control := n.PACS.Storescp(t, "control-storescp", "ARCHIVE", 21112)
-		n.PACS.Send(t, "127.0.0.1", 21112, "ARCHIVE", samples)
-		want := control.Objects(t)
-		control.Stop(t)
-		tr.note("of %d sample files storescp itself takes %d", len(samples), len(want))
-		deliver(t, "sample files, dcmsend, queued, storescp", archive, want, func() (string, int) {
-			out, _ := n.Modality.Send(t, ClinicLAN, archivePort, "ARCHIVE", samples)
-			return out, 0 // dcmsend reports the files it cannot read
-		})
-		deliver(t, "sample files, dcmsend, pass-through, storescp", archive, want, func() (string, int) {
-			out, _ := n.Modality.Send(t, ClinicLAN, directPort, "ARCHIVE", samples)
-			return out, 0
-		})
-
-		once := OnePerInstance(samples)
-		control = n.PACS.Orthanc(t, "control-orthanc", "ORTHANC", 24242, 28042)
-		n.PACS.Send(t, "127.0.0.1", 24242, "ORTHANC", once)
-		want = control.Objects(t)
-		control.Stop(t)
-		tr.note("of %d sample files (one an instance) Orthanc itself takes %d", len(once), len(want))
-		deliver(t, "sample files, dcmsend, queued, Orthanc", orthanc, want, func() (string, int) {
-			out, _ := n.Modality.Send(t, ClinicLAN, orthancPort, "ORTHANC", once)
-			return out, 0
-		})
+		// through sends files both to an archive of the same kind directly, and through the clinic. What the archive itself takes must
+		// arrive through us, byte for byte, unless the clinic refused it in the modality's face: such objects are listed, and they
+		// must break the standard.
+		through := func(what string, pacs PACS, port int, called string, files []string, control PACS, controlPort int) {
+			_, _, direct := n.PACS.Send(t, "127.0.0.1", controlPort, called, files)
+			taken := control.Objects()
+			control.Stop(t)
+			var sent []Sent
+			var want []Object
+			deliver(t, what, pacs, nil, func() {
+				_, _, sent = n.Modality.Send(t, ClinicLAN, port, called, files)
+				refused := refusedHereOnly(t, tr, direct, sent)
+				for _, o := range taken {
+					if !refused[o.SOPInstanceUID] {
+						want = append(want, o)
+					}
+				}
+				expected[pacs] = append(expected[pacs], want...)
+			})
+			tr.note("  of %d files %s itself takes %d; offered to the clinic, expected at the archive: %d", len(files), called, len(taken), len(want))
+		}
+		through("sample files, dcmsend, queued, storescp", archive, archivePort, "ARCHIVE", samples,
+			n.PACS.Storescp(t, "control-1", "ARCHIVE", 21112), 21112)
+		through("sample files, dcmsend, pass-through, storescp", archive, directPort, "ARCHIVE", samples,
+			n.PACS.Storescp(t, "control-2", "ARCHIVE", 21113), 21113)
+		through("sample files, dcmsend, queued, Orthanc", orthanc, orthancPort, "ORTHANC", OnePerInstance(samples),
+			n.PACS.Orthanc(t, "control-3", "ORTHANC", 24242, 28042), 24242)
 	})
 	t.Run("order", func(t *testing.T) {
 		begin := time.Now()
@@ -225,13 +237,15 @@ func TestLabMainJob(t *testing.T) {
 		if archive.Count() != held {
 			t.Fatalf("objects arrived at a PACS that is down")
 		}
-		deliver(t, "PACS down, gateway killed, PACS up", archive, objects, func() (string, int) {
-			archive.Start(t)
-			return "", 0
-		})
+		deliver(t, "PACS down, gateway killed, PACS up", archive, objects, func() { archive.Start(t) })
 	})
 	t.Run("clinics apart", func(t *testing.T) { apart(t, n, a, b) })
 
+	for pacs, want := range expected {
+		if _, missing, extra := Compare(want, pacs.Objects()); missing != nil || extra != nil {
+			t.Errorf("at the end an archive lacks %v and has too much %v", missing, extra)
+		}
+	}
 	wanClinic.Stop(t)
 	wanCenter.Stop(t)
 	lanClinic.Stop(t)
@@ -243,6 +257,39 @@ func TestLabMainJob(t *testing.T) {
 	_ = tr.w.Flush()
 	t.Logf("transcript\n%s", tr.b.String())
 }
+
+// refusedHereOnly lists the SOP instances that the archive takes and the clinic refuses. Each must break a rule of the standard that a
+// queue may insist on, and the modality must have been told.
+func refusedHereOnly(t *testing.T, tr *transcript, direct, through []Sent) map[string]bool {
+	t.Helper()
+	taken := map[string]bool{}
+	for _, s := range direct {
+		if s.Acknowledged() {
+			taken[s.File] = true
+		}
+	}
+	refused := map[string]bool{}
+	for _, s := range through {
+		if !taken[s.File] || s.Acknowledged() {
+			continue
+		}
+		refused[s.SOPInstanceUID] = true
+		tr.note("  refused by the clinic with %s: %s", s.Status, filepath.Base(s.File))
+		o, err := ReadObject(s.File)
+		if err != nil {
+			t.Error(err)
+		}
+		if validUID(s.SOPInstanceUID) && strings.HasPrefix(o.SOPClassUID, "1.2.840.10008.5.1.4.") {
+			t.Errorf("the clinic refused %s with %s, and there is nothing wrong with it", filepath.Base(s.File), s.Status)
+		}
+	}
+	return refused
+}
+
+// validUID holds a UID against PS3.5 §9.1.
+func validUID(uid string) bool { return len(uid) <= 64 && uidForm.MatchString(uid) }
+
+var uidForm = regexp.MustCompile(`^[0-2]\.(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*))*$`)
 
 // exchange waits for a message and compares it.
 func exchange(t *testing.T, tr *transcript, what string, box *Mailbox, want []byte, begin time.Time) {
@@ -277,7 +324,8 @@ func apart(t *testing.T, n *Network, a, b *Box) {
 		}
 		return err
 	}
-	address := strings.Fields(offers)[3]
+	local := strings.Fields(offers)[3] // address%device:port
+	address := b.Address + local[strings.LastIndex(local, ":"):]
 	if err := reach(n.Center, address); err != nil {
 		t.Errorf("the center cannot reach what clinic B offers it at %s: %v", address, err)
 	}

@@ -33,11 +33,11 @@ func TestLabSeesALeak(t *testing.T) {
 	if out, code := n.Modality.Store(t, PACSAddr, 11112, "ARCHIVE", files); code != 0 {
 		t.Fatalf("storescu: %s", out)
 	}
-	if out, code := n.Modality.Send(t, PACSAddr, 4242, "ORTHANC", files); code != 0 {
+	if out, code, _ := n.Modality.Send(t, PACSAddr, 4242, "ORTHANC", files); code != 0 {
 		t.Fatalf("dcmsend: %s", out)
 	}
 	for name, pacs := range map[string]PACS{"storescp": archive, "Orthanc": orthanc} {
-		if equal, missing, extra := Compare(objects, pacs.Objects(t)); equal != 3 || missing != nil || extra != nil {
+		if equal, missing, extra := Compare(objects, pacs.Objects()); equal != 3 || missing != nil || extra != nil {
 			t.Errorf("%s: %d equal, missing %v, extra %v", name, equal, missing, extra)
 		}
 	}
@@ -56,7 +56,7 @@ func TestLabSeesALeak(t *testing.T) {
 		t.Error("C-ECHO works with the archive stopped")
 	}
 	archive.Start(t)
-	if got := len(archive.Objects(t)); got != 3 {
+	if got := len(archive.Objects()); got != 3 {
 		t.Errorf("the archive has %d objects after a restart", got)
 	}
 	capture.Stop(t)

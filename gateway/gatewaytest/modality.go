@@ -28,12 +28,42 @@ func (n Namespace) Store(t testing.TB, host string, port int, called string, fil
 	return n.Run(t, 5*time.Minute, noDelay(), append(args, files...)...)
 }
 
-// Send sends files with dcmsend, whatever they are, going on after failures. Nothing is decompressed, so that what leaves is what the
-// file holds.
-func (n Namespace) Send(t testing.TB, host string, port int, called string, files []string) (string, int) {
+// Sent is what became of one file at the modality.
+type Sent struct {
+	File, SOPInstanceUID string
+	// Status is the C-STORE status in dcmsend's words, such as "0x0000 (Success)" or "<not sent>".
+	Status string
+}
+
+// Acknowledged reports whether the modality may forget the object.
+func (s Sent) Acknowledged() bool { return strings.HasPrefix(s.Status, "0x0000 ") }
+
+// Send sends files with dcmsend, whatever they are, going on after failures, and returns what it says of each. Nothing compressed is
+// decompressed.
+func (n Namespace) Send(t testing.TB, host string, port int, called string, files []string) (out string, code int, sent []Sent) {
 	t.Helper()
-	args := []string{"dcmsend", "-v", "-nh", "-dn", "-to", "10", "-aet", "MODALITY", "-aec", called, host, strconv.Itoa(port)}
-	return n.Run(t, 10*time.Minute, noDelay(), append(args, files...)...)
+	report := filepath.Join(n.dir, "dcmsend-report.txt")
+	args := []string{
+		"dcmsend", "-v", "-nh", "-dn", "+crf", report, "-to", "10", "-aet", "MODALITY", "-aec", called, host, strconv.Itoa(port),
+	}
+	out, code = n.Run(t, 10*time.Minute, noDelay(), append(args, files...)...)
+	data, err := os.ReadFile(report)
+	if err != nil {
+		t.Fatalf("dcmsend wrote no report: %v\n%s", err, out)
+	}
+	for line := range strings.Lines(string(data)) {
+		key, value, _ := strings.Cut(line, ":")
+		value = strings.TrimSpace(value)
+		switch strings.TrimSpace(key) {
+		case "Filename":
+			sent = append(sent, Sent{File: value})
+		case "SOP Instance":
+			sent[len(sent)-1].SOPInstanceUID = value
+		case "DIMSE Status":
+			sent[len(sent)-1].Status = value
+		}
+	}
+	return out, code, sent
 }
 
 // SendHL7 sends one message with a real MLLP client: python-hl7's mllp_send, or nc. It returns what the program printed, and the
@@ -49,7 +79,7 @@ func (n Namespace) SendHL7(t testing.TB, program, host string, port int, message
 	sent = bytes.TrimSuffix(message, []byte("\r"))
 	if program == "nc" {
 		sent = message
-		argv = []string{"sh", "-c", "nc -w 5 -q 5 " + host + " " + strconv.Itoa(port) + " <" + file}
+		argv = []string{"sh", "-c", "nc -w 5 -q 1 " + host + " " + strconv.Itoa(port) + " <" + file}
 	}
 	out, code := n.Run(t, time.Minute, nil, argv...)
 	if code != 0 {

@@ -163,3 +163,10 @@ func (n *Network) towpath(t testing.TB, in Namespace, args ...string) string {
 	t.Helper()
 	return strings.TrimSpace(in.Must(t, time.Minute, []string{"HOME=" + n.Dir}, append([]string{n.Binary}, args...)...))
 }
+
+// start starts the program as if the namespace were a machine of its own: with its own folder for WireGuard's sockets.
+func (n *Network) start(t testing.TB, in Namespace, name string, args ...string) *Process {
+	t.Helper()
+	shell := `mkdir -p /run/wireguard && mount -t tmpfs none /run/wireguard && exec "$0" "$@"`
+	return in.Start(t, name, []string{"HOME=" + n.Dir}, append([]string{"sh", "-c", shell, n.Binary}, args...)...)
+}

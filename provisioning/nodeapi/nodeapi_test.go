@@ -104,7 +104,9 @@ func TestEnrolmentsAtOnceAreBounded(t *testing.T) {
 		const limit = 32
 		done := make(chan error)
 		for range limit {
-			go func() { done <- box.Enroll(context.Background(), token, wire.Facts{}) }()
+			again := n.Box(t)
+			again.Key = box.Key
+			go func() { done <- again.Enroll(context.Background(), token, wire.Facts{}) }()
 		}
 		synctest.Wait()
 		start := time.Now()

@@ -221,7 +221,7 @@ func (b *Node) Follow(ctx context.Context) error {
 		b.mu.Unlock()
 		if fresh {
 			if err := b.Report(ctx, wire.Report{Format: wire.Format, Applied: f.Generation}); err != nil {
-				return err
+				return cmp.Or(ctx.Err(), err)
 			}
 		}
 	}

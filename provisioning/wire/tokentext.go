@@ -29,7 +29,7 @@ const (
 	groupChars    = 8
 	groupBytes    = 5
 	checksumSize  = 4
-	maxTokenBytes = 128 * groupBytes
+	maxTokenBytes = 96 * groupBytes
 	maxTokenText  = 8 << 10
 )
 
@@ -140,14 +140,17 @@ func place(i int) string {
 
 // joinSymbols returns the bytes behind the symbols if length and checksum fit.
 func joinSymbols(symbols []byte) ([]byte, bool) {
+	b, syndrome, ok := packSymbols(symbols)
+	return b, ok && syndrome == 0 && declaredBytes(symbols) == len(b)
+}
+
+// packSymbols returns the bytes behind whole groups of symbols, and what is between the checksum they should have and the one they have.
+func packSymbols(symbols []byte) (b []byte, syndrome uint32, ok bool) {
 	n := len(symbols) / groupChars * groupBytes
 	if len(symbols)%groupChars != 0 || n == 0 || n > maxTokenBytes {
-		return nil, false
+		return nil, 0, false
 	}
-	if declared := int(symbols[0]<<3 | symbols[1]>>2); declared*groupBytes != n {
-		return nil, false
-	}
-	b := make([]byte, 0, n)
+	b = make([]byte, 0, n)
 	for g := 0; g < len(symbols); g += groupChars {
 		var v uint64
 		for _, s := range symbols[g : g+groupChars] {
@@ -155,47 +158,15 @@ func joinSymbols(symbols []byte) ([]byte, bool) {
 		}
 		b = append(b, byte(v>>32), byte(v>>24), byte(v>>16), byte(v>>8), byte(v))
 	}
-	sum := crc32.Checksum(b[:n-checksumSize], castagnoli)
-	return b, sum == binary.BigEndian.Uint32(b[n-checksumSize:])
+	return b, crc32.Checksum(b[:n-checksumSize], castagnoli) ^ binary.BigEndian.Uint32(b[n-checksumSize:]), true
 }
 
-// diagnoseToken finds the one mistake, if there is only one, by trying all of them.
-func diagnoseToken(symbols []byte) error {
-	if len(symbols) > maxTokenBytes/groupBytes*groupChars+1 {
-		return fmt.Errorf("%w: it is too long; perhaps it was pasted twice", ErrTokenTypo)
-	}
-	fits := func(s []byte) bool { _, ok := joinSymbols(s); return ok }
-	try := make([]byte, len(symbols), len(symbols)+1)
-	for i := range symbols {
-		copy(try, symbols)
-		for v := range byte(len(tokenAlphabet)) {
-			if try[i] = v; fits(try) {
-				return fmt.Errorf("%w: look at %s", ErrTokenTypo, place(i))
-			}
-		}
-		if copy(try, symbols); i > 0 {
-			if try[i], try[i-1] = try[i-1], try[i]; fits(try) {
-				return fmt.Errorf("%w: %s and the one before are swapped", ErrTokenTypo, place(i))
-			}
-		}
-		if fits(append(append(try[:0], symbols[:i]...), symbols[i+1:]...)) {
-			return fmt.Errorf("%w: %s is one too many", ErrTokenTypo, place(i))
-		}
-	}
-	for i := range len(symbols) + 1 {
-		for v := range byte(len(tokenAlphabet)) {
-			if fits(append(append(append(try[:0], symbols[:i]...), v), symbols[i:]...)) {
-				return fmt.Errorf("%w: one character is missing before %s", ErrTokenTypo, place(i))
-			}
-		}
-	}
+// declaredBytes is the length that the first byte tells, 0 if it is not there.
+func declaredBytes(symbols []byte) int {
 	if len(symbols) < 2 {
-		return fmt.Errorf("%w: only its beginning is there", ErrTokenTruncated)
+		return 0
 	}
-	if want := int(symbols[0]<<3|symbols[1]>>2) * groupChars; len(symbols) < want {
-		return fmt.Errorf("%w: %d of its %d characters are there; copy it again, to the end", ErrTokenTruncated, len(symbols), want)
-	}
-	return fmt.Errorf("%w, or several: copy it again", ErrTokenTypo)
+	return int(symbols[0]<<3|symbols[1]>>2) * groupBytes
 }
 
 // decodeToken reads what the checksum has found whole.

@@ -57,8 +57,8 @@ type Archive struct {
 // incoming starts the names of files that are being written.
 const incoming = ".incoming-"
 
-// NewArchive opens the directory, and removes from it what a crash has left half written: nobody was told that it is safe. Close ends
-// it.
+// NewArchive opens the directory, and removes from it what a crash has left half written: nobody was told that it is safe. Close
+// ends it.
 func NewArchive(cfg ArchiveConfig) (*Archive, error) {
 	if cfg.AETitle != "" {
 		if err := pdu.CheckAETitle(cfg.AETitle); err != nil {
@@ -125,7 +125,9 @@ func (ar *Archive) create(o object) (storeWriter, error) {
 		return nil, withoutPath(err)
 	}
 	w := &fileWriter{ar: ar, object: o, name: name, f: f, w: bufio.NewWriterSize(f, 64<<10), hash: sha256.New()}
-	meta := Part10Meta{TransferSyntax: o.TransferSyntax, SOPClass: o.SOPClass, SOPInstance: o.SOPInstance, SourceAE: printable(o.CallingAE)}
+	meta := Part10Meta{
+		TransferSyntax: o.TransferSyntax, SOPClass: o.SOPClass, SOPInstance: o.SOPInstance, SourceAE: printable(o.CallingAE),
+	}
 	if _, err := w.w.Write(meta.AppendPart10(nil)); err != nil {
 		w.Abort()
 		return nil, withoutPath(err)
@@ -170,9 +172,9 @@ func (w *fileWriter) Commit() error {
 	return nil
 }
 
-// place renames temp to the first of its two possible names that is free and notes it in o. If one of them holds the same data set
-// already, it notes that and leaves temp where it is. Files never change once they have their name, so that only taking a name needs
-// the lock.
+// place renames temp to the first of its two possible names that is free and notes it in o. If one of them holds the same data
+// set already, it notes that and leaves temp where it is. Files never change once they have their name, so that only taking a
+// name needs the lock.
 func (ar *Archive) place(temp string, o *StoredObject) error {
 	for _, name := range []string{o.SOPInstance + ".dcm", o.SOPInstance + "." + hex.EncodeToString(o.SHA256[:8]) + ".dcm"} {
 		taken, err := ar.take(temp, name)

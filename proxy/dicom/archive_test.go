@@ -86,7 +86,8 @@ func TestArchiveStoresWhatItGets(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if report.Sent != 4 || report.Failed != 0 || report.Bytes < 4*64*64*2 || len(events) != 4 || events[3].Index != 3 || events[3].Total != 4 {
+	if report.Sent != 4 || report.Failed != 0 || report.Bytes < 4*64*64*2 ||
+		len(events) != 4 || events[3].Index != 3 || events[3].Total != 4 {
 		t.Errorf("report %+v, events %+v", report, events)
 	}
 	if res := <-results; res.Outcome != proxy.OutcomeDone || res.Items != 4 {
@@ -249,7 +250,9 @@ func TestStoreManyKinds(t *testing.T) {
 	address, results := serve(t, n, archive)
 	var objects []dicom.Object
 	for i := range 300 {
-		m := dicom.Part10Meta{TransferSyntax: explicit, SOPClass: fmt.Sprintf("%s.%d", ctStorage, i), SOPInstance: fmt.Sprintf("1.2.%d", i)}
+		m := dicom.Part10Meta{
+			TransferSyntax: explicit, SOPClass: fmt.Sprintf("%s.%d", ctStorage, i), SOPInstance: fmt.Sprintf("1.2.%d", i),
+		}
 		objects = append(objects, dicom.BytesObject("x", append(m.AppendPart10(nil), "data"...)))
 	}
 	report, err := dicom.Store(t.Context(), dicom.StoreConfig{Network: n, Target: address, CalledAE: "ANY"}, objects, nil)

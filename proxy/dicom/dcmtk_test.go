@@ -285,7 +285,8 @@ func TestDcmtkThroughQueue(t *testing.T) {
 		t.Fatal(err)
 	}
 	address, results := serve(t, loopback{}, r)
-	if out, err := run(t, "storescu", append([]string{"-v", "-aet", "CT1", "-aec", "PACS", "127.0.0.1", port(t, address)}, files...)...); err != nil {
+	args := append([]string{"-v", "-aet", "CT1", "-aec", "PACS", "127.0.0.1", port(t, address)}, files...)
+	if out, err := run(t, "storescu", args...); err != nil {
 		t.Fatalf("storescu: %v\n%s", err, out)
 	}
 	if res := <-results; res.Outcome != proxy.OutcomeDone || res.Items != 3 {
@@ -318,8 +319,8 @@ func TestDcmtkQueriesThroughUs(t *testing.T) {
 		t.Fatal(err)
 	}
 	config := filepath.Join(work, "dcmqrscp.cfg")
-	text := fmt.Sprintf("MaxPDUSize = 16384\nMaxAssociations = 16\nHostTable BEGIN\nHostTable END\nVendorTable BEGIN\nVendorTable END\n"+
-		"AETable BEGIN\nQRPACS %s RW (200, 1024mb) ANY\nAETable END\n", store)
+	text := fmt.Sprintf("MaxPDUSize = 16384\nMaxAssociations = 16\nHostTable BEGIN\nHostTable END\n"+
+		"VendorTable BEGIN\nVendorTable END\nAETable BEGIN\nQRPACS %s RW (200, 1024mb) ANY\nAETable END\n", store)
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -331,19 +332,20 @@ func TestDcmtkQueriesThroughUs(t *testing.T) {
 		t.Fatal(err)
 	}
 	address, results := serve(t, loopback{}, r)
-	if _, err := dicom.Store(t.Context(), dicom.StoreConfig{Network: loopback{}, Target: address, CalledAE: "QRPACS"}, study(t, 3, 64), nil); err != nil {
+	cfg := dicom.StoreConfig{Network: loopback{}, Target: address, CalledAE: "QRPACS"}
+	if _, err := dicom.Store(t.Context(), cfg, study(t, 3, 64), nil); err != nil {
 		t.Fatal(err)
 	}
-	out, err := run(t, "findscu", "-v", "-S", "-aec", "QRPACS", "-k", "QueryRetrieveLevel=STUDY", "-k", "StudyInstanceUID", "-k", "PatientName",
-		"127.0.0.1", port(t, address))
+	out, err := run(t, "findscu", "-v", "-S", "-aec", "QRPACS", "-k", "QueryRetrieveLevel=STUDY", "-k", "StudyInstanceUID",
+		"-k", "PatientName", "127.0.0.1", port(t, address))
 	if err != nil || !strings.Contains(out, "PHANTOM^TOWPATH") {
 		t.Errorf("findscu: %v\n%s", err, out)
 	}
 	_, uid, _ := strings.Cut(out, "(0020,000d) UI [")
 	uid, _, _ = strings.Cut(uid, "]")
 	got := t.TempDir()
-	out, err = run(t, "getscu", "-v", "-S", "-B", "-aec", "QRPACS", "-k", "QueryRetrieveLevel=STUDY", "-k", "StudyInstanceUID="+uid, "-od", got,
-		"127.0.0.1", port(t, address))
+	out, err = run(t, "getscu", "-v", "-S", "-B", "-aec", "QRPACS", "-k", "QueryRetrieveLevel=STUDY",
+		"-k", "StudyInstanceUID="+uid, "-od", got, "127.0.0.1", port(t, address))
 	if err != nil || len(digests(t, got)) != 3 {
 		t.Errorf("getscu: %v, %d objects\n%s", err, len(digests(t, got)), out)
 	}

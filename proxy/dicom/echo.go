@@ -13,7 +13,7 @@ import (
 // EchoConfig says whom to ask.
 type EchoConfig struct {
 	Network proxy.Network
-	// Target is a literal address and port.
+	// Target is a host and port that the Network understands.
 	Target string
 	// CallingAE is our own AE title (empty means DefaultCallingAE), CalledAE the device's.
 	CallingAE, CalledAE string
@@ -31,7 +31,8 @@ type EchoResult struct {
 	MaxLength                                  uint32
 }
 
-// Echo asks a device whether it is there and knows us, by association and C-ECHO (PS3.4 annex A). Errors are sentences for a technician.
+// Echo asks a device whether it is there and knows us, by association and C-ECHO (PS3.4 annex A). Errors are sentences for a
+// technician.
 func Echo(ctx context.Context, cfg EchoConfig) (EchoResult, error) {
 	u := newUser(cfg.Network, cfg.Target, cfg.CalledAE, cfg.Limits, cfg.Log)
 	k := kind{class: Verification, syntax: ImplicitLittleEndian}
@@ -41,7 +42,7 @@ func Echo(ctx context.Context, cfg EchoConfig) (EchoResult, error) {
 	defer u.release(ctx)
 	id, err := u.accepted(k)
 	if err != nil {
-		return EchoResult{}, fmt.Errorf("%s accepts the association but not C-ECHO: have verification enabled there: %w", cfg.CalledAE, err)
+		return EchoResult{}, fmt.Errorf("%s accepts the association but not C-ECHO: %w", cfg.CalledAE, err)
 	}
 	began := time.Now()
 	set := dimse.EchoRQ{MessageID: u.nextMessage(), SOPClass: Verification}.Set()

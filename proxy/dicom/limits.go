@@ -8,8 +8,8 @@ import (
 	"github.com/towpath/towpath/proxy/dicom/ul"
 )
 
-// Limits bound what one peer can cost. A zero field means its default. One association holds at most about 0.5 MB plus what the spool
-// keeps for one object; see package ul.
+// Limits bound what one peer can cost. A zero field means its default. One association holds at most about 0.5 MB plus what the
+// spool keeps for one object; see package ul.
 type Limits struct {
 	// PDU are the limits of negotiation and of the size of PDUs.
 	PDU pdu.Limits
@@ -26,9 +26,9 @@ type Limits struct {
 	Quiet       time.Duration
 	Response    time.Duration
 	Close       time.Duration
-	// PassThroughQuiet is how long a passed-through association may be silent in both directions. Default 30 min: a C-MOVE from a slow
-	// archive may not say anything until it is done. PassThroughEnd is how long the other direction may go on, and be silent, once one
-	// has ended. Default 30 s.
+	// PassThroughQuiet is how long a passed-through association may be silent in both directions. Default 30 min: a C-MOVE from a
+	// slow archive may not say anything until it is done. PassThroughEnd is how long the other direction may go on, and be
+	// silent, once one has ended. Default 30 s.
 	PassThroughQuiet time.Duration
 	PassThroughEnd   time.Duration
 }

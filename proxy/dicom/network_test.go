@@ -22,7 +22,7 @@ func (loopback) Listen(ctx context.Context, network, address string) (net.Listen
 }
 
 // serve runs a handler on a listener until the test ends, and hands out the Results.
-func serve(t *testing.T, n proxy.Network, h proxy.Handler) (address string, results <-chan proxy.Result) {
+func serve(t testing.TB, n proxy.Network, h proxy.Handler) (address string, results <-chan proxy.Result) {
 	t.Helper()
 	l, err := n.Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {

@@ -43,9 +43,9 @@ const (
 	metaSourceAE       = 0x0016
 )
 
-// ReadPart10 reads the head of a DICOM file and returns what it says, and the data set's bytes as a stream: what follows the head,
-// whatever its encoding. Memory stays below 64 KiB. A missing or wrong group length does no harm, except that a deflated data set needs
-// a right one, since its bytes can look like anything.
+// ReadPart10 reads the head of a DICOM file and returns what it says, and the data set's bytes as a stream: what follows the
+// head, whatever its encoding. Memory stays below 64 KiB. A missing or wrong group length does no harm, except that a deflated
+// data set needs a right one, since its bytes can look like anything.
 func ReadPart10(r io.Reader) (Part10Meta, io.Reader, error) {
 	meta, data, err := readHead(r)
 	if err != nil {
@@ -153,8 +153,8 @@ func (s *metaScanner) element(tag uint16, vr string, head []byte) error {
 	return nil
 }
 
-// AppendPart10 appends the head of a DICOM file to b: preamble, prefix and file meta group, with our implementation's name. The data
-// set follows it.
+// AppendPart10 appends the head of a DICOM file to b: preamble, prefix and file meta group, with our implementation's name. The
+// data set follows it.
 func (m Part10Meta) AppendPart10(b []byte) []byte {
 	var group []byte
 	group = appendLong(group, metaVersion, "OB", []byte{0, 1})
@@ -198,8 +198,8 @@ func pad(s string, with byte) []byte {
 	return append([]byte(s), with)
 }
 
-// DigestDataset returns the SHA-256 and the size in bytes of the data set in the DICOM file at path, that is of the file without its
-// head: what must be the same at both ends of a transfer.
+// DigestDataset returns the SHA-256 and the size in bytes of the data set in the DICOM file at path, that is of the file without
+// its head: what must be the same at both ends of a transfer.
 func DigestDataset(path string) (sum [sha256.Size]byte, size int64, err error) {
 	f, err := os.Open(path)
 	if err != nil {

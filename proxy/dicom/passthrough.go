@@ -13,8 +13,8 @@ import (
 	"github.com/towpath/towpath/proxy/dicom/ul"
 )
 
-// passThrough holds the request until the far side has answered it, then forwards bytes both ways until both sides are done. Nothing is
-// encoded again: the request, its answer and all that follows arrive as they were sent.
+// passThrough holds the request until the far side has answered it, then forwards bytes both ways until both sides are done.
+// Nothing is encoded again: the request, its answer and all that follows arrive as they were sent.
 func (r *Router) passThrough(ctx context.Context, near net.Conn, in *ul.Incoming, route Route, res proxy.Result) proxy.Result {
 	hold, cancel := context.WithTimeout(ctx, r.cfg.HoldFor)
 	defer cancel()

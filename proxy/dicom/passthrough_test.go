@@ -26,7 +26,9 @@ func oddRQ(t *testing.T) []byte {
 	rq := &pdu.AssociateRQ{
 		ProtocolVersion: 3, CalledAE: "PACS", CallingAE: "WS1", ApplicationContext: "1.2.3.4",
 		Contexts: []pdu.ProposedContext{{ID: 251, AbstractSyntax: findStudy, TransferSyntaxes: []string{implicit}}},
-		UserInfo: pdu.UserInfo{MaxLength: 12345, Unknown: []pdu.Item{{Type: 0x57, Data: []byte("common")}, {Type: 0x99, Data: []byte("?")}}},
+		UserInfo: pdu.UserInfo{
+			MaxLength: 12345, Unknown: []pdu.Item{{Type: 0x57, Data: []byte("common")}, {Type: 0x99, Data: []byte("?")}},
+		},
 	}
 	b, err := rq.Encode()
 	if err != nil {
@@ -94,7 +96,8 @@ func TestPassThroughChangesNothing(t *testing.T) {
 	if got := read(t, far, len(rq)+len(early)); !bytes.Equal(got, append(rq, early...)) {
 		t.Error("the request arrives changed")
 	}
-	ac, err := (&pdu.AssociateAC{ProtocolVersion: 1, UserInfo: pdu.UserInfo{Unknown: []pdu.Item{{Type: 0x98, Data: []byte("!")}}}}).Encode()
+	odd := pdu.UserInfo{Unknown: []pdu.Item{{Type: 0x98, Data: []byte("!")}}}
+	ac, err := (&pdu.AssociateAC{ProtocolVersion: 1, UserInfo: odd}).Encode()
 	if err != nil {
 		t.Fatal(err)
 	}

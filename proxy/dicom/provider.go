@@ -30,8 +30,8 @@ type storeWriter interface {
 	Abort()
 }
 
-// provider is the service class provider of verification and storage (PS3.4 annexes A and B) that queued routes and the Archive share.
-// It is made for one association.
+// provider is the service class provider of verification and storage (PS3.4 annexes A and B) that queued routes and the Archive
+// share. It is made for one association.
 type provider struct {
 	limits Limits
 	log    *slog.Logger
@@ -135,8 +135,8 @@ func (p *provider) drain(ctx context.Context, id uint8, g *guarded) error {
 	return err
 }
 
-// store serves a C-STORE (PS3.4 §B.2.3): whatever happens, the data set is read to its end, and success is only said of an object that
-// is safe.
+// store serves a C-STORE (PS3.4 §B.2.3): whatever happens, the data set is read to its end, and success is only said of an object
+// that is safe.
 func (p *provider) store(ctx context.Context, pc ul.Context, set *dimse.Set) error {
 	rq := dimse.ParseStoreRQ(set)
 	status, comment := check(rq, pc)
@@ -217,8 +217,8 @@ var (
 	errEndless  = errors.New("the data set does not end within twice the configured limit")
 )
 
-// guarded passes a data set on until something is wrong, and from then on swallows it, so that the peer can be told in an answer rather
-// than by an abort. It holds no memory.
+// guarded passes a data set on until something is wrong, and from then on swallows it, so that the peer can be told in an answer
+// rather than by an abort. It holds no memory.
 type guarded struct {
 	w     storeWriter
 	limit int64

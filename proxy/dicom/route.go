@@ -3,7 +3,7 @@ package dicom
 import (
 	"errors"
 	"fmt"
-	"net/netip"
+	"net"
 	"slices"
 	"strings"
 
@@ -43,7 +43,7 @@ type Route struct {
 	Mode    Mode
 	// QueueName is the queue of a Queued route.
 	QueueName string
-	// Network and Target, a literal address and port, are the far side of a PassThrough route.
+	// Network and Target, a host and port that the Network understands, are the far side of a PassThrough route.
 	Network proxy.Network
 	Target  string
 }
@@ -63,7 +63,7 @@ func (r Route) check(queue spool.Queue) error {
 		if r.Network == nil {
 			return errors.New("a pass-through route needs a network")
 		}
-		if _, err := netip.ParseAddrPort(r.Target); err != nil {
+		if _, _, err := net.SplitHostPort(r.Target); err != nil {
 			return fmt.Errorf("target: %w", err)
 		}
 	default:
@@ -90,8 +90,8 @@ func unknownAE(called string, known []string) string {
 			return fmt.Sprintf("the called AE title %q is unknown, but %q is known and upper and lower case count: "+
 				"correct the called AE title in the sending device", printable(called), k)
 		case strings.EqualFold(squeeze(k), squeeze(called)):
-			return fmt.Sprintf("the called AE title %q is unknown, but %q is known and differs only in blanks, hyphens or underscores: "+
-				"correct the called AE title in the sending device", printable(called), k)
+			return fmt.Sprintf("the called AE title %q is unknown, but %q is known and differs only in blanks, hyphens or "+
+				"underscores: correct the called AE title in the sending device", printable(called), k)
 		}
 	}
 	const show = 8

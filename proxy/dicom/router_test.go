@@ -176,8 +176,8 @@ func TestQueuedNegotiation(t *testing.T) {
 	}
 }
 
-// TestQueuedRefusals sends what cannot be taken, reads the status, and stores a good object on the same association afterwards: every
-// data set must have been read to its end.
+// TestQueuedRefusals sends what cannot be taken, reads the status, and stores a good object on the same association afterwards:
+// every data set must have been read to its end.
 func TestQueuedRefusals(t *testing.T) {
 	const small, big = 2000, 300000
 	good := dimse.StoreRQ{SOPClass: ctStorage, SOPInstance: "1.2.3", HasDataSet: true}
@@ -290,7 +290,8 @@ func TestBrokenObjectIsNotStored(t *testing.T) {
 				t.Fatal(err)
 			}
 			contexts := []pdu.ProposedContext{{ID: 1, AbstractSyntax: ctStorage, TransferSyntaxes: []string{explicit}}}
-			if _, err := ul.Request(t.Context(), c, ul.Proposal{CallingAE: "CT1", CalledAE: "X", Contexts: contexts}, ul.Config{}); err != nil {
+			p := ul.Proposal{CallingAE: "CT1", CalledAE: "X", Contexts: contexts}
+			if _, err := ul.Request(t.Context(), c, p, ul.Config{}); err != nil {
 				t.Fatal(err)
 			}
 			for _, v := range []struct {
@@ -343,60 +344,12 @@ type endless struct{}
 
 func (endless) Read(b []byte) (int, error) { return len(b), nil }
 
-func TestUnknownAETitle(t *testing.T) {
-	q := newQueued(t, dicom.Limits{}, "PACS_MAIN", "STORE1")
-	for called, hint := range map[string]string{
-		"pacs_main": `"PACS_MAIN" is known and upper and lower case count`,
-		"PACSMAIN":  `"PACS_MAIN" is known and differs only in blanks`,
-		"Pacs Main": `"PACS_MAIN" is known and differs only in blanks`,
-		"ELSEWHERE": "known are: PACS_MAIN, STORE1",
-	} {
-		_, err := dicom.Echo(t.Context(), dicom.EchoConfig{Network: q.network, Target: q.address, CalledAE: called})
-		rj, ok := errors.AsType[*ul.RejectedError](err)
-		if !ok || rj.RJ != (pdu.AssociateRJ{Result: 1, Source: 1, Reason: 7}) {
-			t.Errorf("%q: %v", called, err)
-		}
-		res := <-q.results
-		if res.Outcome != proxy.OutcomeRefused || !strings.Contains(res.Detail, hint) || res.Called != called {
-			t.Errorf("%q: %+v", called, res)
-		}
-	}
-	if _, err := dicom.Echo(t.Context(), dicom.EchoConfig{Network: q.network, Target: q.address, CalledAE: "STORE1"}); err != nil {
-		t.Error(err)
-	}
-}
-
-func TestNewRouterChecksRoutes(t *testing.T) {
-	n := proxytest.NewNetwork()
-	q := &memoryQueue{}
-	good := dicom.Route{Service: "s", AETitle: "A", Mode: dicom.Queued, QueueName: "q"}
-	for name, cfg := range map[string]dicom.RouterConfig{
-		"no routes":           {Queue: q},
-		"no queue":            {Routes: []dicom.Route{good}},
-		"no queue name":       {Queue: q, Routes: []dicom.Route{{Mode: dicom.Queued}}},
-		"no mode":             {Queue: q, Routes: []dicom.Route{{QueueName: "q"}}},
-		"no network":          {Routes: []dicom.Route{{Mode: dicom.PassThrough, Target: "192.0.2.1:104"}}},
-		"name target":         {Routes: []dicom.Route{{Mode: dicom.PassThrough, Network: n, Target: "pacs:104"}}},
-		"bad AE title":        {Queue: q, Routes: []dicom.Route{{AETitle: "SEVENTEEN-LETTERS", Mode: dicom.Queued, QueueName: "q"}}},
-		"AE title used twice": {Queue: q, Routes: []dicom.Route{good, good}},
-	} {
-		if _, err := dicom.NewRouter(cfg); err == nil {
-			t.Errorf("%s: no error", name)
-		}
-	}
-	if _, err := dicom.NewRouter(dicom.RouterConfig{Queue: q, Routes: []dicom.Route{good}}); err != nil {
-		t.Error(err)
-	}
-	if got := dicom.Queued.String() + " " + dicom.PassThrough.String(); got != "queued pass-through" {
-		t.Errorf("modes print as %s", got)
-	}
-}
-
 // TestServiceStops ends the context in the middle of an association: the modality gets an A-ABORT.
 func TestServiceStops(t *testing.T) {
 	n := proxytest.NewNetwork()
 	r, err := dicom.NewRouter(dicom.RouterConfig{
-		Queue: &memoryQueue{}, Routes: []dicom.Route{{Mode: dicom.Queued, QueueName: "q"}}, Limits: dicom.Limits{Close: 10 * time.Millisecond},
+		Queue: &memoryQueue{}, Routes: []dicom.Route{{Mode: dicom.Queued, QueueName: "q"}},
+		Limits: dicom.Limits{Close: 10 * time.Millisecond},
 	})
 	if err != nil {
 		t.Fatal(err)

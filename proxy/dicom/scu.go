@@ -107,8 +107,8 @@ func (u *user) resultOf(id uint8) pdu.ContextResult {
 	return pdu.ContextNoReason
 }
 
-// notAcceptedError means that the peer did not accept the presentation context that an object needs. SOP class and transfer syntax are
-// kinds of objects, not objects, and may be shown.
+// notAcceptedError means that the peer did not accept the presentation context that an object needs. SOP class and transfer
+// syntax are kinds of objects, not objects, and may be shown.
 type notAcceptedError struct {
 	kind   kind
 	called string

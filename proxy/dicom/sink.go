@@ -26,7 +26,7 @@ const staleAfter = time.Second
 // SinkConfig says where a Sink delivers.
 type SinkConfig struct {
 	Network proxy.Network
-	// Target is a literal address and port.
+	// Target is a host and port that the Network understands.
 	Target string
 	// CalledAE is the AE title of the far side.
 	CalledAE string
@@ -44,8 +44,8 @@ type sink struct {
 	seen     map[string]*recent // kinds of objects by calling AE title
 }
 
-// NewSink returns a Sink that delivers to one archive. It associates as the modality that sent the item, keeps the association for the
-// items that follow, and sends data sets as the bytes that they are. A broken association is never used again.
+// NewSink returns a Sink that delivers to one archive. It associates as the modality that sent the item, keeps the association
+// for the items that follow, and sends data sets as the bytes that they are. A broken association is never used again.
 func NewSink(cfg SinkConfig) spool.Sink {
 	return &sink{
 		user:     newUser(cfg.Network, cfg.Target, cfg.CalledAE, cfg.Limits, cfg.Log),
@@ -53,8 +53,8 @@ func NewSink(cfg SinkConfig) spool.Sink {
 	}
 }
 
-// Deliver sends one object. It is in doubt, and reported as an error to be retried, when the association breaks between the last byte
-// and the answer.
+// Deliver sends one object. It is in doubt, and reported as an error to be retried, when the association breaks between the last
+// byte and the answer.
 func (s *sink) Deliver(ctx context.Context, item spool.Item, payload io.Reader) (spool.Receipt, error) {
 	attrs := item.Meta.Attributes
 	k := kind{class: attrs[AttrSOPClass], syntax: attrs[AttrTransferSyntax]}

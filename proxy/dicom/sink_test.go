@@ -137,8 +137,8 @@ func TestSinkDelivers(t *testing.T) {
 	s, _, _ := newSink(t, p)
 	moved := item("CT1", ctStorage, jpeg2000, "1.2.2", dicom.AttrMoveOriginatorAE, "WS1", dicom.AttrMoveOriginatorMessage, "77")
 	for i, it := range []spool.Item{
-		item("CT1", ctStorage, explicit, "1.2.1"), moved, item("CT1", ctStorage, explicit, "1.2.3"), item("MR1", ctStorage, explicit, "1.2.4"),
-		item("", ctStorage, explicit, "1.2.5"),
+		item("CT1", ctStorage, explicit, "1.2.1"), moved, item("CT1", ctStorage, explicit, "1.2.3"),
+		item("MR1", ctStorage, explicit, "1.2.4"), item("", ctStorage, explicit, "1.2.5"),
 	} {
 		r, err := deliver(t, s, it, fmt.Sprint("data ", i))
 		if err != nil || r.Code != "0000" || r.Peer != "PACS" || r.At.IsZero() {
@@ -148,8 +148,8 @@ func TestSinkDelivers(t *testing.T) {
 	s.Idle()
 	s.Idle() // may be called again
 	type store struct {
-		Calling, Instance, Data, Originator string
-		Message                             uint16
+		Instance, Data, Originator string
+		Message                    uint16
 	}
 	p.with(func(p *fakePACS) {
 		var callers []string
@@ -166,7 +166,9 @@ func TestSinkDelivers(t *testing.T) {
 		}
 		var got []store
 		for i, m := range p.stores {
-			got = append(got, store{Instance: m.SOPInstance, Data: p.data[i], Originator: m.MoveOriginatorAE, Message: m.MoveOriginatorMessage})
+			got = append(got, store{
+				Instance: m.SOPInstance, Data: p.data[i], Originator: m.MoveOriginatorAE, Message: m.MoveOriginatorMessage,
+			})
 		}
 		want := []store{
 			{Instance: "1.2.1", Data: "data 0"}, {Instance: "1.2.2", Data: "data 1", Originator: "WS1", Message: 77},
@@ -183,7 +185,8 @@ func TestSinkDelivers(t *testing.T) {
 	})
 }
 
-// TestSinkJudgesStatus goes through the classes of answers. None of the errors repeats the far side's comment, which names a patient.
+// TestSinkJudgesStatus goes through the classes of answers. None of the errors repeats the far side's comment, which names a
+// patient.
 func TestSinkJudgesStatus(t *testing.T) {
 	for status, want := range map[dimse.Status]string{
 		0x0000: "receipt", 0xB000: "receipt", 0xB006: "receipt", 0xB007: "receipt",

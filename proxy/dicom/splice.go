@@ -16,8 +16,8 @@ const spliceBuffer = 64 << 10
 // goodbyeTime bounds the A-ABORT that is written when a splice is cut short.
 const goodbyeTime = time.Second
 
-// splice forwards bytes between two connections: up from near to far, down from far to near. An end of one direction is passed on as a
-// half-close, after which the other has a short while to end too.
+// splice forwards bytes between two connections: up from near to far, down from far to near. An end of one direction is passed on
+// as a half-close, after which the other has a short while to end too.
 type splice struct {
 	limits   Limits
 	up, down flow

@@ -18,7 +18,7 @@ import (
 // StoreConfig says where files go.
 type StoreConfig struct {
 	Network proxy.Network
-	// Target is a literal address and port.
+	// Target is a host and port that the Network understands.
 	Target string
 	// CallingAE is our own AE title (empty means DefaultCallingAE), CalledAE the device's.
 	CallingAE, CalledAE string
@@ -68,8 +68,8 @@ type StoreReport struct {
 }
 
 // Store sends DICOM files, their data sets unchanged, over one association, or several where files are of more than 128 kinds.
-// Progress, which may be nil, is called after each. Files that cannot be read or are refused are counted and the next one is tried; the
-// error says that something failed and why the first did. An association that cannot be opened ends the job.
+// Progress, which may be nil, is called after each. Files that cannot be read or are refused are counted and the next one is
+// tried; the error says that something failed and why the first did. An association that cannot be opened ends the job.
 func Store(ctx context.Context, cfg StoreConfig, objects []Object, progress func(StoreEvent)) (StoreReport, error) {
 	j := storeJob{
 		user: newUser(cfg.Network, cfg.Target, cfg.CalledAE, cfg.Limits, cfg.Log), calling: callingOr(cfg.CallingAE),

@@ -16,8 +16,9 @@ const (
 // storagePrefix is where nearly all storage SOP classes are (PS3.4 §B.5).
 const storagePrefix = "1.2.840.10008.5.1.4.1.1."
 
-// IsStorageClass reports whether uid is a storage SOP class: those under the common prefix but for the few queries and managements that
-// live there too, those of PS3.4 §B.5 and §GG.3 elsewhere, and the private ones that modalities are known to send.
+// IsStorageClass reports whether uid is a storage SOP class: those under the common prefix but for the few queries and
+// managements that live there too, those of PS3.4 §B.5 and §GG.3 elsewhere, and the private ones that modalities are known to
+// send.
 func IsStorageClass(uid string) bool {
 	if rest, ok := strings.CutPrefix(uid, storagePrefix); ok {
 		switch rest {
@@ -49,9 +50,9 @@ func IsStorageClass(uid string) bool {
 	return strings.HasPrefix(uid, "1.3.46.670589.") && ValidUID(uid) // Philips private: series data, volumes, reconstructions
 }
 
-// knownTransferSyntax reports whether uid is an encoding that stores and forwards: all of PS3.6 table A-1 that hold the object itself,
-// and the one private one in wide use. The JPIP ones, whose pixels are behind an address at the modality, and the live video ones
-// (SMPTE ST 2110) are not.
+// knownTransferSyntax reports whether uid is an encoding that stores and forwards: all of PS3.6 table A-1 that hold the object
+// itself, and the one private one in wide use. The JPIP ones, whose pixels are behind an address at the modality, and the live
+// video ones (SMPTE ST 2110) are not.
 func knownTransferSyntax(uid string) bool {
 	if uid == "1.2.840.113619.5.2" { // GE private: Implicit VR, big-endian pixels
 		return true
@@ -73,14 +74,14 @@ func knownTransferSyntax(uid string) bool {
 		}, jpeg)
 	}
 	switch rest {
-	case "", ".1", ".1.98", ".1.99", ".2", ".5", ".8.1": // implicit, explicit, encapsulated, deflated, big-endian, RLE, deflated frame
-		return true
+	case "", ".1", ".1.98", ".1.99", ".2", ".5", ".8.1":
+		return true // implicit, explicit, encapsulated uncompressed, deflated, big-endian, RLE, deflated frame
 	}
 	return false
 }
 
-// chooseTransferSyntax picks from what a peer offers in one context: Explicit VR Little Endian, since everybody can take it on, then
-// Implicit, then the first known one. Empty means none.
+// chooseTransferSyntax picks from what a peer offers in one context: Explicit VR Little Endian, since everybody can take it on,
+// then Implicit, then the first known one. Empty means none.
 func chooseTransferSyntax(offered []string) string {
 	for _, preferred := range []string{ExplicitLittleEndian, ImplicitLittleEndian} {
 		if slices.Contains(offered, preferred) {
@@ -93,8 +94,8 @@ func chooseTransferSyntax(offered []string) string {
 	return ""
 }
 
-// ValidUID reports whether s looks like a UID (PS3.5 §9.1): 1 to 64 digits and dots, no component empty. Leading zeros in components,
-// which the standard forbids, are let pass, because real devices make them.
+// ValidUID reports whether s looks like a UID (PS3.5 §9.1): 1 to 64 digits and dots, no component empty. Leading zeros in
+// components, which the standard forbids, are let pass, because real devices make them.
 func ValidUID(s string) bool {
 	if s == "" || len(s) > 64 {
 		return false

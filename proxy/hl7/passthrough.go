@@ -32,13 +32,14 @@ type farLink struct {
 	done    chan struct{} // closed when the reader has ended
 
 	mu       sync.Mutex
-	awaited  chan struct{} // closed when the answer to the newest message was relayed; nil when none is awaited
+	awaited  chan struct{} // closed when the answer to the newest message has come; nil when none is awaited
 	awaiting string
 	open     []openMessage // oldest first
+	relaying bool          // an answer is on its way to the sender
 	gone     bool          // nothing more will come
 }
 
-// passThrough sends a message on and waits until its answer was relayed.
+// passThrough sends a message on and waits until its answer has come. The goroutine of the farLink relays it.
 func (s *session) passThrough(ctx context.Context, i int, h Header, msg []byte) error {
 	r := s.router.routes[i]
 	f, err := s.farFor(ctx, i)
@@ -98,7 +99,7 @@ func (f *farLink) isGone() bool {
 	return f.gone
 }
 
-// await notes whose answer is relayed next. It returns nil when none must come.
+// await notes whose answer is waited for. It returns nil when none must come.
 func (f *farLink) await(h Header) <-chan struct{} {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -114,7 +115,7 @@ func (f *farLink) await(h Header) <-chan struct{} {
 	return f.awaited
 }
 
-// wait returns when the answer was relayed. Any error ends the session and with it both connections, so that a late answer can never
+// wait returns when the answer has come. Any error ends the session and with it both connections, so that a late answer can never
 // be taken for that to another message.
 func (f *farLink) wait(ctx context.Context, answered <-chan struct{}) error {
 	timeout := time.NewTimer(f.session.router.ackTimeout)
@@ -132,6 +133,9 @@ func (f *farLink) wait(ctx context.Context, answered <-chan struct{}) error {
 			}
 			return &end{outcome: proxy.OutcomeAborted, detail: "the far end closed the connection without an answer"}
 		case <-timeout.C:
+			if f.isRelaying() {
+				return errNotTaken(nil)
+			}
 			return &end{outcome: proxy.OutcomeTimeout, detail: "the far end did not answer in time; the sender got no answer either"}
 		case <-stopping:
 			if e, ok := errors.AsType[*end](context.Cause(ctx)); ok {
@@ -169,24 +173,43 @@ func (f *farLink) relay(msg []byte) error {
 	if err != nil {
 		return &end{outcome: proxy.OutcomeMalformed, detail: "the far end sent something that is not an answer", cause: err}
 	}
+	if !f.accept(a.ControlID) {
+		return &end{outcome: proxy.OutcomeMalformed, detail: "the far end answered a message that was not sent, or twice (see MSA-2)"}
+	}
+	f.setRelaying(true)
+	defer f.setRelaying(false)
+	return f.session.reply(msg)
+}
+
+func (f *farLink) setRelaying(on bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.relaying = on
+}
+
+func (f *farLink) isRelaying() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.relaying
+}
+
+// accept notes that an answer has come and reports whether it may.
+func (f *farLink) accept(controlID string) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	i := len(f.open) - 1
-	for i >= 0 && f.open[i].controlID != a.ControlID {
+	for i >= 0 && f.open[i].controlID != controlID {
 		i--
 	}
 	if i < 0 {
-		return &end{outcome: proxy.OutcomeMalformed, detail: "the far end answered a message that was not sent, or twice (see MSA-2)"}
-	}
-	if err := f.session.reply(msg); err != nil {
-		return err
+		return false
 	}
 	if f.open[i].answers--; f.open[i].answers == 0 {
 		f.open = slices.Delete(f.open, i, i+1)
 	}
-	if f.awaited != nil && f.awaiting == a.ControlID {
+	if f.awaited != nil && f.awaiting == controlID {
 		close(f.awaited)
 		f.awaited = nil
 	}
-	return nil
+	return true
 }

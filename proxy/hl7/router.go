@@ -162,7 +162,11 @@ func (s *session) refuse(h Header, code Code, text string) error {
 
 func (s *session) reply(ack []byte) error {
 	if err := s.near.write(ack); err != nil {
-		return &end{outcome: proxy.OutcomeAborted, detail: "the sender did not take our answer", cause: err}
+		return errNotTaken(err)
 	}
 	return nil
+}
+
+func errNotTaken(cause error) error {
+	return &end{outcome: proxy.OutcomeAborted, detail: "the sender did not take our answer", cause: cause}
 }

@@ -79,7 +79,8 @@ type Lease interface {
 	Open() (io.ReadCloser, error)
 	// Done forgets the Item, synced.
 	Done(r Receipt) error
-	// Retry makes the Item available again after a jittered back-off that grows with Attempts.
+	// Retry makes the Item available again after a jittered back-off that grows with Attempts. When cause is ErrCalledOff the attempt
+	// does not count and there is no back-off.
 	Retry(cause error) error
 	// Park keeps the Item until an operator decides. The cause must not hold patient data.
 	Park(cause error) error

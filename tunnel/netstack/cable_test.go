@@ -64,7 +64,8 @@ func (s packetSpec) superPacket(mss uint16) *stack.PacketBuffer {
 		ip := header.IPv4(p.NetworkHeader().Push(header.IPv4MinimumSize))
 		ip.Encode(&header.IPv4Fields{
 			TotalLength: uint16(header.IPv4MinimumSize + tcpLen + len(s.payload)), ID: 7, Flags: header.IPv4FlagDontFragment, TTL: 64,
-			Protocol: uint8(header.TCPProtocolNumber), SrcAddr: tcpip.AddrFrom4([4]byte{10, 0, 0, 1}), DstAddr: tcpip.AddrFrom4([4]byte{10, 0, 0, 2}),
+			Protocol: uint8(header.TCPProtocolNumber),
+			SrcAddr:  tcpip.AddrFrom4([4]byte{10, 0, 0, 1}), DstAddr: tcpip.AddrFrom4([4]byte{10, 0, 0, 2}),
 		})
 		ip.SetChecksum(^ip.CalculateChecksum())
 	}
@@ -90,7 +91,9 @@ func TestSegmentAndJoin(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		spec := packetSpec{
 			v6: rapid.Bool().Draw(t, "IPv6"), port: 40000, seq: rapid.Uint32().Draw(t, "sequence"), ack: 5,
-			flags:   header.TCPFlagAck | header.TCPFlags(rapid.SampledFrom([]int{0, int(header.TCPFlagPsh), int(header.TCPFlagFin | header.TCPFlagPsh)}).Draw(t, "flags")),
+			flags: header.TCPFlagAck | rapid.SampledFrom([]header.TCPFlags{
+				0, header.TCPFlagPsh, header.TCPFlagFin | header.TCPFlagPsh,
+			}).Draw(t, "flags"),
 			options: make([]byte, 4*rapid.IntRange(0, 10).Draw(t, "options")),
 			payload: make([]byte, rapid.IntRange(1, 60000).Draw(t, "payload")),
 		}
@@ -151,26 +154,26 @@ func payloadLen(b []byte) int {
 	return len(b) - s.hdrLen
 }
 
-// Any mix of flows in one batch: each flow's bytes arrive all, in order, and nothing is kept back for later.
+// Any mix of flows in one batch, with gaps: each flow's segments arrive all, in order, and nothing is kept back for later.
 func TestJoinKeepsOrderPerFlow(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		in, out := newCoalescer()
 		seq := map[uint16]uint32{}
-		sent, got := map[uint16][]byte{}, map[uint16][]byte{}
+		sent := map[uint16][]packetSpec{}
 		var batch [][]byte
 		for i := range rapid.IntRange(1, 128).Draw(t, "packets") {
 			port := uint16(rapid.IntRange(1, 12).Draw(t, "flow"))
+			seq[port] += uint32(rapid.SampledFrom([]int{0, 0, 0, 0, 1000}).Draw(t, "gap"))
 			spec := packetSpec{
 				v6: port%2 == 0, port: port, seq: seq[port], ack: uint32(rapid.IntRange(0, 9).Draw(t, "ack") / 9),
-				flags:   header.TCPFlagAck | header.TCPFlags(rapid.SampledFrom([]int{0, 0, 0, int(header.TCPFlagPsh)}).Draw(t, "flags")),
+				flags:   header.TCPFlagAck | rapid.SampledFrom([]header.TCPFlags{0, 0, 0, header.TCPFlagPsh}).Draw(t, "flags"),
 				payload: bytes.Repeat([]byte{byte(i)}, rapid.SampledFrom([]int{0, 100, 1000, 1000, 1000}).Draw(t, "payload")),
 			}
 			seq[port] += uint32(len(spec.payload))
-			sent[port] = append(sent[port], spec.payload...)
+			sent[port] = append(sent[port], spec)
 			batch = append(batch, segments(t, spec.superPacket(1000), 1280)[0])
 		}
 		in.deliver(batch, 0)
-		next := map[uint16]uint32{}
 		for _, p := range out.packets {
 			ip := header.IPv4MinimumSize
 			if header.IPVersion(p) == header.IPv6Version {
@@ -179,16 +182,21 @@ func TestJoinKeepsOrderPerFlow(t *testing.T) {
 				t.Fatalf("total length %d of %d bytes", header.IPv4(p).TotalLength(), len(p))
 			}
 			tcp := header.TCP(p[ip:])
-			port := tcp.SourcePort()
-			if tcp.SequenceNumber() != next[port] {
-				t.Fatalf("flow %d: sequence number %d, want %d", port, tcp.SequenceNumber(), next[port])
+			port, at, data := tcp.SourcePort(), tcp.SequenceNumber(), tcp.Payload()
+			for first := true; first || len(data) > 0; first = false {
+				if len(sent[port]) == 0 {
+					t.Fatalf("flow %d: more arrives than was sent", port)
+				}
+				s := sent[port][0]
+				if s.seq != at || s.ack != tcp.AckNumber() || !bytes.HasPrefix(data, s.payload) {
+					t.Fatalf("flow %d: %d bytes at %d arrive where %d bytes at %d were sent", port, len(data), at, len(s.payload), s.seq)
+				}
+				sent[port], at, data = sent[port][1:], at+uint32(len(s.payload)), data[len(s.payload):]
 			}
-			next[port] += uint32(len(tcp.Payload()))
-			got[port] = append(got[port], tcp.Payload()...)
 		}
-		for port := range sent {
-			if !bytes.Equal(sent[port], got[port]) {
-				t.Fatalf("flow %d: %d bytes arrived of %d", port, len(got[port]), len(sent[port]))
+		for port, rest := range sent {
+			if len(rest) > 0 {
+				t.Fatalf("flow %d: %d segments are missing", port, len(rest))
 			}
 		}
 		if in.n != 0 {
@@ -243,8 +251,7 @@ func TestGate(t *testing.T) {
 func resum(b []byte, offset byte) []byte {
 	ip, tcp := header.IPv4(b), header.TCP(b[header.IPv4MinimumSize:])
 	tcp[12] = offset
-	tcp.SetChecksum(0)
-	tcp.SetChecksum(^checksum.Checksum(tcp, header.PseudoHeaderChecksum(header.TCPProtocolNumber, ip.SourceAddress(), ip.DestinationAddress(), uint16(len(tcp)))))
+	sum(ip, tcp)
 	return b
 }
 
@@ -281,9 +288,13 @@ func repaired(b []byte) []byte {
 	if n := int(ip.HeaderLength()); n >= header.IPv4MinimumSize && n+header.TCPMinimumSize <= len(b) {
 		ip.SetChecksum(0)
 		ip.SetChecksum(^ip.CalculateChecksum())
-		tcp := header.TCP(b[n:])
-		tcp.SetChecksum(0)
-		tcp.SetChecksum(^checksum.Checksum(tcp, header.PseudoHeaderChecksum(ip.TransportProtocol(), ip.SourceAddress(), ip.DestinationAddress(), uint16(len(tcp)))))
+		sum(ip, b[n:])
 	}
 	return b
+}
+
+func sum(ip header.IPv4, tcp header.TCP) {
+	pseudo := header.PseudoHeaderChecksum(ip.TransportProtocol(), ip.SourceAddress(), ip.DestinationAddress(), uint16(len(tcp)))
+	tcp.SetChecksum(0)
+	tcp.SetChecksum(^checksum.Checksum(tcp, pseudo))
 }

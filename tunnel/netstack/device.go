@@ -64,7 +64,8 @@ func New(o Options) (*Device, error) {
 }
 
 // Configure implements tunnel.Device. Connections to addresses that no peer has any more, and connections and listeners on own
-// addresses that are gone, end at once. A changed MTU holds for all further packets. Blackhole has no effect: there is no other way out.
+// addresses that are gone, end at once. A changed MTU holds for all further packets. Blackhole has no effect: there is no other way
+// out.
 func (d *Device) Configure(ctx context.Context, c tunnel.Config) error {
 	if err := c.Validate(); err != nil {
 		return err

@@ -171,7 +171,7 @@ func TestPortInUse(t *testing.T) {
 // Of a reset connection, gVisor tells one caller the reason and all others that the stream has ended.
 func TestResetIsNeverEndOfStream(t *testing.T) {
 	devices, _ := pair(t, tunneltest.NewNetwork(), 1280)
-	for _, first := range []string{"read", "write"} {
+	for _, first := range []string{"read", "write", "theft"} {
 		client, server := connect(t, devices)
 		if _, err := client.Write([]byte("something")); err != nil {
 			t.Fatal(err)
@@ -189,6 +189,10 @@ func TestResetIsNeverEndOfStream(t *testing.T) {
 				}
 			}
 		}
+		if first == "theft" {
+			awaitReset(t, client)
+			netstack.StealError(client)
+		}
 		for range 3 {
 			if _, err := client.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
 				t.Errorf("%s first: read of a reset connection: %v", first, err)
@@ -196,6 +200,16 @@ func TestResetIsNeverEndOfStream(t *testing.T) {
 		}
 		if _, err := client.Write([]byte("more")); err == nil {
 			t.Errorf("%s first: write to a reset connection succeeded", first)
+		}
+	}
+}
+
+// awaitReset returns when the reset has arrived, without asking for its reason.
+func awaitReset(t *testing.T, c net.Conn) {
+	t.Helper()
+	for end := time.Now().Add(tunneltest.Patience); !netstack.InError(c); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("the reset does not arrive")
 		}
 	}
 }

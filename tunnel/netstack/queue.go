@@ -15,7 +15,8 @@ import (
 // shared with the TCP send buffers, which bound the memory; a full queue holds the senders up instead of losing packets.
 const queueLength = 256
 
-// queue is what the two faces of the virtual cable share: link, which the TCP/IP stack plugs into, and tunDevice, which WireGuard does.
+// queue is what the two faces of the virtual cable share: link, which the TCP/IP stack plugs into, and tunDevice, which WireGuard
+// does.
 type queue struct {
 	name     string
 	mtu      atomic.Int64

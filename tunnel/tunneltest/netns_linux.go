@@ -64,14 +64,17 @@ func (n *Namespace) Do(f func() error) error {
 	})
 }
 
-// onOwnThread ends the thread with f, so that nothing else ever runs in its namespace.
+// onOwnThread ends the thread with f, so that nothing else ever runs in its namespace. It returns also if f fails the test.
 func onOwnThread(f func() error) error {
-	done := make(chan error, 1)
+	var err error
+	done := make(chan struct{})
 	go func() {
+		defer close(done)
 		runtime.LockOSThread() // and never unlock: the thread ends with the goroutine
-		done <- f()
+		err = f()
 	}()
-	return <-done
+	<-done
+	return err
 }
 
 // Switch connects namespaces by Ethernet.

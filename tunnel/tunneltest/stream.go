@@ -91,3 +91,30 @@ func tryPing(c net.Conn, text string, patience time.Duration) error {
 	}
 	return c.SetDeadline(time.Time{})
 }
+
+// greet serves connections on node i that get a text and the end of the stream.
+func (l *lab) greet(i int, a netip.Addr, port uint16, text string) netip.AddrPort {
+	l.t.Helper()
+	at := netip.AddrPortFrom(a, port)
+	ln, err := l.nodes[i].Device.Listen(context.Background(), "tcp", at.String())
+	if err != nil {
+		l.t.Fatalf("listen on node %d: %v", i, err)
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			c, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			_, _ = io.WriteString(c, text)
+			_ = c.Close()
+		}
+	}()
+	l.t.Cleanup(func() {
+		_ = ln.Close()
+		<-done
+	})
+	return at
+}

@@ -37,8 +37,8 @@ type Peer struct {
 	PersistentKeepalive time.Duration
 }
 
-// Parse reads the answer to a "get" operation up to its end or its first empty line. Keys it does not know are skipped, as the protocol
-// asks; a device that reports an errno other than 0 is an error. Errors never contain values, because they may be secret.
+// Parse reads the answer to a "get" operation up to its end or its first empty line. Keys it does not know are skipped, as the
+// protocol asks; a device that reports an errno other than 0 is an error. Errors never contain values, because they may be secret.
 func Parse(r io.Reader) (Device, error) {
 	var d Device
 	s := bufio.NewScanner(r)

@@ -18,8 +18,8 @@ func keepalive() net.KeepAliveConfig {
 	return net.KeepAliveConfig{Enable: true, Idle: 60 * time.Second, Interval: 15 * time.Second, Count: 4}
 }
 
-// DialContext implements tunnel.Stack for "tcp", "tcp4" and "tcp6". The socket is bound to the interface and an own address. An address
-// that no peer has fails at once; one whose peer does not answer fails when ctx ends.
+// DialContext implements tunnel.Stack for "tcp", "tcp4" and "tcp6". The socket is bound to the interface and an own address. An
+// address that no peer has fails at once; one whose peer does not answer fails when ctx ends.
 func (d *Device) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
 	a, err := reach.ParseAddress(network, address)
 	if err != nil {

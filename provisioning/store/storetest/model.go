@@ -2,6 +2,7 @@ package storetest
 
 import (
 	"errors"
+	"fmt"
 	"net/netip"
 	"slices"
 	"testing"
@@ -78,95 +79,147 @@ func anyPrefix() *rapid.Generator[netip.Prefix] {
 	})
 }
 
-// testRangeModel plays random plans against the naive one, each step in a transaction of its own.
+// player plays one transaction of a random plan on the Store and on the naive plan at once.
+type player struct {
+	*rapid.T
+	tx   store.Tx
+	plan plan
+	at   time.Time
+}
+
+// errRefused ends a transaction in which the Store refused what it had to refuse.
+var errRefused = errors.New("refused as expected")
+
+// testRangeModel plays random plans against the naive one, several steps in a transaction. A refusal gives up the whole transaction, on
+// both sides.
 func testRangeModel(t *testing.T, open func(*testing.T) store.Store) {
 	s := open(t)
-	prefixes := anyPrefix()
-	kinds := rapid.SampledFrom([]provisioning.RangeKind{pool, allocation, allocation, allocation, reserved, foreign, foreign})
 	rapid.Check(t, func(rt *rapid.T) {
 		emptyPlan(t, s)
-		var model plan
-		for range 2 {
-			r := provisioning.Range{Kind: pool, Prefix: rapid.SampledFrom([]netip.Prefix{
-				netip.MustParsePrefix("10.64.0.0/16"), netip.MustParsePrefix("10.64.0.0/17"), netip.MustParsePrefix("fd00::/56"),
-			}).Draw(rt, "pool")}
-			if made, err := create(t, s, r); err == nil {
-				model = append(model, made)
-			}
+		var committed plan
+		// Without pools most plans would be nothing but refusals.
+		for _, p := range []string{"10.64.0.0/17", "fd00::/57"} {
+			committed = append(committed, mustCreate(t, s, pool, p))
 		}
 		at := now()
-		pick := func(rt *rapid.T) int {
-			if len(model) == 0 {
-				rt.Skip("the plan is empty")
-			}
-			return rapid.IntRange(0, len(model)-1).Draw(rt, "which")
-		}
-		rt.Repeat(map[string]func(*rapid.T){
-			"create": func(rt *rapid.T) {
-				r := provisioning.Range{Kind: kinds.Draw(rt, "kind"), Prefix: prefixes.Draw(rt, "prefix"), Owner: "site_x", Created: at}
-				want := model.verdicts(r)
-				got, err := create(t, s, r)
-				switch {
-				case len(want) == 0 && err == nil:
-					model = append(model, got)
-				case len(want) == 0:
-					rt.Fatalf("%s %v: %v", r.Kind, r.Prefix, err)
-				case !slices.ContainsFunc(want, func(w error) bool { return errors.Is(err, w) }):
-					rt.Fatalf("%s %v: got %v, want one of %v", r.Kind, r.Prefix, err, want)
-				}
-			},
-			"remove": func(rt *rapid.T) {
-				i := pick(rt)
-				err := s.Update(t.Context(), func(tx store.Tx) error { return tx.Ranges().Remove(model[i].ID) })
-				if inUse := model.inUse(model[i]); inUse != errors.Is(err, store.ErrInUse) || !inUse && err != nil {
-					rt.Fatalf("remove %s %v: %v", model[i].Kind, model[i].Prefix, err)
-				} else if !inUse {
-					model = slices.Delete(model, i, i+1)
-				}
-			},
-			"quarantine": func(rt *rapid.T) {
-				i := pick(rt)
-				until := at.Add(time.Duration(rapid.IntRange(1, 5).Draw(rt, "hours")) * time.Hour)
-				err := s.Update(t.Context(), func(tx store.Tx) error { return tx.Ranges().Quarantine(model[i].ID, until) })
-				if can := model[i].Kind == allocation || model[i].Kind == reserved; can != (err == nil) {
-					rt.Fatalf("quarantine %s %v: %v", model[i].Kind, model[i].Prefix, err)
-				} else if can {
-					model[i].Owner, model[i].Until = "", until
-				}
-			},
-			"sweep": func(rt *rapid.T) {
-				at = at.Add(time.Hour)
-				before := len(model)
-				model = slices.DeleteFunc(model, func(r provisioning.Range) bool { return !r.Until.IsZero() && !r.Until.After(at) })
-				var n int
-				err := s.Update(t.Context(), func(tx store.Tx) (err error) {
-					n, err = tx.Ranges().Sweep(at)
-					return err
-				})
-				if err != nil || n != before-len(model) {
-					rt.Fatalf("Sweep = %d, %v, want %d", n, err, before-len(model))
-				}
-			},
-			"overlapping": func(rt *rapid.T) {
-				p := prefixes.Draw(rt, "prefix")
-				want := slices.DeleteFunc(model.sorted(), func(r provisioning.Range) bool { return !r.Prefix.Overlaps(p) })
-				view(t, s, func(tx store.Tx) error {
-					got, err := tx.Ranges().Overlapping(p)
-					if err != nil || !slices.Equal(want, got) {
-						rt.Fatalf("Overlapping(%v) = %v, %v, want %v", p, got, err, want)
+		for range rapid.IntRange(1, 8).Draw(rt, "transactions") {
+			at = at.Add(time.Hour)
+			var p player
+			err := s.Update(t.Context(), func(tx store.Tx) error {
+				p = player{T: rt, tx: tx, plan: slices.Clone(committed), at: at}
+				for range rapid.IntRange(1, 8).Draw(rt, "steps") {
+					step := rapid.SampledFrom([]func(*player) error{
+						(*player).create, (*player).create, (*player).create, (*player).create, (*player).remove, (*player).quarantine,
+						(*player).sweep, (*player).overlapping,
+					}).Draw(rt, "step")
+					if err := step(&p); err != nil {
+						return err
 					}
-					return nil
-				})
-			},
-			"": func(rt *rapid.T) {
-				got := listRanges(t, s)
-				if !slices.Equal(model.sorted(), got) {
-					rt.Fatalf("the plan is %v, want %v", got, model.sorted())
 				}
-				disjoint(rt, got)
-			},
-		})
+				return nil
+			})
+			if err == nil {
+				committed = p.plan
+			} else if !errors.Is(err, errRefused) {
+				rt.Fatal(err)
+			}
+			got := listRanges(t, s)
+			if !slices.Equal(committed.sorted(), got) {
+				rt.Fatalf("the plan is %v, want %v", got, committed.sorted())
+			}
+			disjoint(rt, got)
+		}
 	})
+}
+
+// expected returns nil for a success and errRefused for a failure, and fails the test where the other was wanted.
+func (p *player) expected(got error, want []error, what string, a ...any) error {
+	switch {
+	case got == nil && len(want) == 0:
+		return nil
+	case got != nil && slices.ContainsFunc(want, func(w error) bool { return errors.Is(got, w) }):
+		return errRefused
+	}
+	p.Fatalf("%s: got %v, want one of %v", fmt.Sprintf(what, a...), got, want)
+	return nil
+}
+
+func (p *player) create() error {
+	r := provisioning.Range{Owner: "site_x", Created: p.at, Prefix: anyPrefix().Draw(p.T, "prefix")}
+	r.Kind = rapid.SampledFrom([]provisioning.RangeKind{pool, allocation, allocation, allocation, reserved, foreign, foreign}).Draw(p.T, "kind")
+	if r.Kind == pool && rapid.Bool().Draw(p.T, "wide") {
+		r.Prefix = rapid.SampledFrom([]netip.Prefix{
+			netip.MustParsePrefix("10.64.0.0/16"), netip.MustParsePrefix("10.64.0.0/17"), netip.MustParsePrefix("fd00::/56"),
+		}).Draw(p.T, "pool")
+	}
+	got, err := p.tx.Ranges().Create(r)
+	if err := p.expected(err, p.plan.verdicts(r), "%s %v", r.Kind, r.Prefix); err != nil {
+		return err
+	}
+	p.plan = append(p.plan, got)
+	return nil
+}
+
+// pick returns the index of a range, or of none.
+func (p *player) pick() (int, bool) {
+	if len(p.plan) == 0 {
+		return 0, false
+	}
+	return rapid.IntRange(0, len(p.plan)-1).Draw(p.T, "which"), true
+}
+
+func (p *player) remove() error {
+	i, ok := p.pick()
+	if !ok {
+		return nil
+	}
+	var want []error
+	if p.plan.inUse(p.plan[i]) {
+		want = append(want, store.ErrInUse)
+	}
+	err := p.expected(p.tx.Ranges().Remove(p.plan[i].ID), want, "remove %s %v", p.plan[i].Kind, p.plan[i].Prefix)
+	if err == nil {
+		p.plan = slices.Delete(p.plan, i, i+1)
+	}
+	return err
+}
+
+func (p *player) quarantine() error {
+	i, ok := p.pick()
+	if !ok {
+		return nil
+	}
+	r := &p.plan[i]
+	until := p.at.Add(time.Duration(rapid.IntRange(1, 4).Draw(p.T, "hours")) * time.Hour)
+	var want []error
+	if r.Kind == pool || r.Kind == foreign {
+		want = append(want, store.ErrNotFound)
+	}
+	err := p.expected(p.tx.Ranges().Quarantine(r.ID, until), want, "quarantine %s %v", r.Kind, r.Prefix)
+	if err == nil {
+		r.Owner, r.Until = "", until
+	}
+	return err
+}
+
+func (p *player) sweep() error {
+	before := len(p.plan)
+	p.plan = slices.DeleteFunc(p.plan, func(r provisioning.Range) bool { return !r.Until.IsZero() && !r.Until.After(p.at) })
+	n, err := p.tx.Ranges().Sweep(p.at)
+	if n != before-len(p.plan) {
+		p.Fatalf("Sweep = %d, %v, want %d", n, err, before-len(p.plan))
+	}
+	return err
+}
+
+func (p *player) overlapping() error {
+	q := anyPrefix().Draw(p.T, "prefix")
+	want := slices.DeleteFunc(p.plan.sorted(), func(r provisioning.Range) bool { return !r.Prefix.Overlaps(q) })
+	got, err := p.tx.Ranges().Overlapping(q)
+	if !slices.Equal(want, got) {
+		p.Fatalf("Overlapping(%v) = %v, %v, want %v", q, got, err, want)
+	}
+	return err
 }
 
 // emptyPlan removes all ranges, pools last.

@@ -49,7 +49,7 @@ func disjoint(t interface{ Errorf(string, ...any) }, rows []provisioning.Range) 
 // testConcurrentWriters lets eight writers allocate and release side by side. Half of them choose inside the transaction and must always
 // succeed; the others choose from what they saw before it, so that the database is what keeps them apart.
 func testConcurrentWriters(t *testing.T, s store.Store) {
-	const writers, rounds = 8, 60
+	const writers, rounds = 8, 30
 	mustCreate(t, s, pool, "10.64.0.0/16")
 	mustCreate(t, s, foreign, "10.64.64.0/18")
 	var wg sync.WaitGroup

@@ -72,8 +72,8 @@ type rule struct {
 	text        string
 }
 
-// rules are PS3.4 table B.2-1 (C-STORE) and PS3.7 annex C, most specific first. The split of failures into transient and permanent is
-// ours:
+// rules are PS3.4 table B.2-1 (C-STORE) and PS3.7 annex C, most specific first. The split of failures into transient and
+// permanent is ours:
 //
 //   - A7xx and 0213 are about the peer's resources, and 0110 and 0210 about a moment in its life: wait and try again.
 //   - 0124 is a permission that somebody can grant: trying again mends itself then, and loses nothing until then.

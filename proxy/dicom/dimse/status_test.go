@@ -38,7 +38,8 @@ func TestStatusHasWords(t *testing.T) {
 	if got := dimse.OutOfResources.String(); got != "A700 (out of resources)" {
 		t.Errorf("A700 prints as %s", got)
 	}
-	if got := dimse.CStoreRSP.String() + " " + dimse.CFindRQ.String() + " " + dimse.Command(0x77).String(); got != "C-STORE-RSP C-FIND-RQ command 0077H" {
+	got := dimse.CStoreRSP.String() + " " + dimse.CFindRQ.String() + " " + dimse.Command(0x77).String()
+	if got != "C-STORE-RSP C-FIND-RQ command 0077H" {
 		t.Errorf("commands print as %s", got)
 	}
 }

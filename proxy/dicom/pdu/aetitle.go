@@ -8,8 +8,8 @@ import (
 // aeTitleSize is the size of an AE title on the wire, padded with spaces (PS3.8 table 9-11).
 const aeTitleSize = 16
 
-// CheckAETitle returns why s cannot be an AE title, or nil: 1 to 16 characters of ASCII without control characters and backslash, and
-// not only spaces (PS3.5 §6.2, value representation AE).
+// CheckAETitle returns why s cannot be an AE title, or nil: 1 to 16 characters of ASCII without control characters and backslash,
+// and not only spaces (PS3.5 §6.2, value representation AE).
 func CheckAETitle(s string) error {
 	switch {
 	case strings.Trim(s, " ") == "":
@@ -27,8 +27,8 @@ func CheckAETitle(s string) error {
 	return nil
 }
 
-// decodeAETitle strips leading and trailing spaces, which PS3.8 table 9-11 calls non-significant, and the NULs that some devices pad
-// with instead.
+// decodeAETitle strips leading and trailing spaces, which PS3.8 table 9-11 calls non-significant, and the NULs that some devices
+// pad with instead.
 func decodeAETitle(b []byte) string { return strings.Trim(string(b), " \x00") }
 
 // aeTitle appends s padded to 16 bytes.

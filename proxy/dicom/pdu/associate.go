@@ -8,7 +8,8 @@ const ApplicationContext = "1.2.840.10008.3.1.1.1"
 // ProtocolVersion is the bit of version 1, the only one (PS3.8 table 9-11).
 const ProtocolVersion = 1
 
-// associateFixed is the size of the fixed fields before the items: version (2), reserved (2), called (16), calling (16), reserved (32).
+// associateFixed is the size of the fixed fields before the items: version (2), reserved (2), called (16), calling (16), reserved
+// (32).
 const associateFixed = 68
 
 // AssociateRQ asks for an association (PS3.8 §9.3.2).

@@ -26,8 +26,9 @@ type PDV struct {
 	Length uint32
 }
 
-// MaxFragment returns the largest even fragment that fits a P-DATA-TF body of maxLength bytes, our own limit being own. A maxLength of
-// 0 means that the peer has no limit (PS3.8 §D.1); one too small for two bytes of payload is no usable limit and yields 2.
+// MaxFragment returns the largest even fragment that fits a P-DATA-TF body of maxLength bytes, our own limit being own. A
+// maxLength of 0 means that the peer has no limit (PS3.8 §D.1); one too small for two bytes of payload is no usable limit and
+// yields 2.
 func MaxFragment(maxLength, own uint32) int {
 	n := own
 	if maxLength != 0 {

@@ -2,8 +2,8 @@ package pdu
 
 // Limits bound what a peer can make us read or keep. A zero field means its default.
 type Limits struct {
-	// MaxAssociate is the largest A-ASSOCIATE-RQ or -AC body in bytes. Default 256 KiB: 128 contexts with 60 transfer syntaxes each,
-	// which is more than any product seen offers, still fit.
+	// MaxAssociate is the largest A-ASSOCIATE-RQ or -AC body in bytes. Default 256 KiB: 128 contexts with 60 transfer syntaxes
+	// each, which is more than any product seen offers, still fit.
 	MaxAssociate uint32
 	// MaxContexts is the number of presentation contexts. Default 128, which is also all that the odd IDs 1 to 255 allow.
 	MaxContexts int
@@ -26,8 +26,8 @@ const (
 	DefaultMaxData             = 128 << 10
 )
 
-// headerSlack is how far a P-DATA-TF body may exceed MaxData. Some old toolkits take the maximum length (PS3.8 §D.1) to be about the
-// payload of a PDV and forget its six bytes of header; streaming them costs nothing.
+// headerSlack is how far a P-DATA-TF body may exceed MaxData. Some old toolkits take the maximum length (PS3.8 §D.1) to be about
+// the payload of a PDV and forget its six bytes of header; streaming them costs nothing.
 const headerSlack = pdvHeaderSize
 
 // WithDefaults returns l with zero fields replaced by their defaults.

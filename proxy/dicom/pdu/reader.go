@@ -11,8 +11,8 @@ import (
 // readBuffer is the size of a Reader's buffer, the only memory it holds besides the one whole PDU being read.
 const readBuffer = 64 << 10
 
-// Reader takes a byte stream apart into PDUs. Call Next; then, depending on the type, Whole for the small PDUs, or NextPDV and Read or
-// WriteTo until both say io.EOF for P-DATA-TF. It is used by one goroutine.
+// Reader takes a byte stream apart into PDUs. Call Next; then, depending on the type, Whole for the small PDUs, or NextPDV and
+// Read or WriteTo until both say io.EOF for P-DATA-TF. It is used by one goroutine.
 type Reader struct {
 	r   *bufio.Reader
 	lim Limits
@@ -27,9 +27,9 @@ func NewReader(r io.Reader, lim Limits) *Reader {
 	return &Reader{r: bufio.NewReaderSize(r, readBuffer), lim: lim.WithDefaults()}
 }
 
-// Next reads the header of the next PDU and checks its length against the limits, before anything is allocated. It returns io.EOF if
-// the stream ends between two PDUs, io.ErrUnexpectedEOF if inside one, and an *Error for a wrong type or length. Calling it before the
-// previous PDU was read to its end is an error.
+// Next reads the header of the next PDU and checks its length against the limits, before anything is allocated. It returns io.EOF
+// if the stream ends between two PDUs, io.ErrUnexpectedEOF if inside one, and an *Error for a wrong type or length. Calling it
+// before the previous PDU was read to its end is an error.
 func (r *Reader) Next() (Header, error) {
 	if r.body != 0 {
 		return Header{}, fmt.Errorf("%d bytes of the previous PDU are unread", r.body)
@@ -119,7 +119,8 @@ func (r *Reader) Read(p []byte) (int, error) {
 	return n, noEOF(err)
 }
 
-// WriteTo writes the rest of the current fragment to w without copying it in between. A non-nil error is w's unless it is a *ReadError.
+// WriteTo writes the rest of the current fragment to w without copying it in between. A non-nil error is w's unless it is a
+// *ReadError.
 func (r *Reader) WriteTo(w io.Writer) (int64, error) {
 	var total int64
 	for r.payload > 0 {

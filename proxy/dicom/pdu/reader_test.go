@@ -37,8 +37,8 @@ func dataPDU(fragments ...pdv) []byte {
 	return append(pdu.Header{Type: pdu.TypeData, Length: uint32(len(body))}.Append(nil), body...)
 }
 
-// TestReaderStreams compares what a Reader hands out, by Read and by WriteTo and over connections that deliver in odd pieces, with the
-// fragments that went in.
+// TestReaderStreams compares what a Reader hands out, by Read and by WriteTo and over connections that deliver in odd pieces,
+// with the fragments that went in.
 func TestReaderStreams(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		var want []pdv

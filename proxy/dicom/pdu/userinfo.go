@@ -2,8 +2,8 @@ package pdu
 
 import "encoding/binary"
 
-// UserInfo is what the two ends tell each other about themselves (PS3.8 §9.3.2.3, annex D; PS3.7 §D.3.3). Unknown sub-items are kept
-// and encoded again unchanged, after the known ones.
+// UserInfo is what the two ends tell each other about themselves (PS3.8 §9.3.2.3, annex D; PS3.7 §D.3.3). Unknown sub-items are
+// kept and encoded again unchanged, after the known ones.
 type UserInfo struct {
 	// MaxLength is the largest P-DATA-TF body in bytes that this end takes (51H); 0 means no limit.
 	MaxLength uint32

@@ -14,8 +14,8 @@ type ellipsoid struct {
 	hounsfield float64 // added to what it is drawn over
 }
 
-// head is the head of Shepp and Logan (1974) in three dimensions, as Kak and Slaney give it, with Hounsfield units that a window for
-// brain shows well.
+// head is the head of Shepp and Logan (1974) in three dimensions, as Kak and Slaney give it, with Hounsfield units that a window
+// for brain shows well.
 var head = [...]ellipsoid{
 	{0, 0, 0, 0.69, 0.92, 0.90, 0, 1800},             // skull, over air
 	{0, 0.0184, 0, 0.6624, 0.874, 0.88, 0, -765},     // brain

@@ -7,15 +7,15 @@ import (
 	"github.com/towpath/towpath/proxy/dicom/pdu"
 )
 
-// Incoming is an association request that waits for our decision (Sta3). Exactly one of Accept, Reject and Abort ends it.
+// Incoming is an association request that waits for our decision (Sta3). Accept or Reject ends it.
 type Incoming struct {
 	a *Association
 	// RQ is the request, with its own bytes in RQ.Raw.
 	RQ *pdu.AssociateRQ
 }
 
-// Receive waits for the association request on a connection that a peer has opened. A request for another version of the protocol is
-// rejected here, by the provider (AE-6).
+// Receive waits for the association request on a connection that a peer has opened. A request for another version of the protocol
+// is rejected here, by the provider (AE-6).
 func Receive(ctx context.Context, conn net.Conn, cfg Config) (*Incoming, error) {
 	a := newAssociation(conn, cfg, Acceptor)
 	defer a.conn.use(ctx)()
@@ -36,7 +36,7 @@ func Receive(ctx context.Context, conn net.Conn, cfg Config) (*Incoming, error) 
 			return nil, a.fail(err)
 		}
 		a.awaitClose()
-		return nil, &ProtocolError{Reason: pdu.ReasonInvalidParameter, Message: "it does not speak version 1 of the DICOM upper layer"}
+		return nil, &ProtocolError{Reason: pdu.ReasonInvalidParameter, Message: "it does not speak version 1 of the protocol"}
 	}
 	return &Incoming{a: a, RQ: rq}, nil
 }
@@ -82,11 +82,9 @@ func (in *Incoming) Reject(ctx context.Context, rj pdu.AssociateRJ) error {
 	return nil
 }
 
-// Abort breaks the negotiation off.
-func (in *Incoming) Abort() { in.a.Abort() }
-
-// Buffered ends the Incoming for a caller that forwards the association as bytes: it returns what was read ahead of the request's end,
-// after which the caller reads the connection itself, without any deadline of ours. Reject may still be called if nothing was read.
+// Buffered ends the Incoming for a caller that forwards the association as bytes: it returns what was read ahead of the request's
+// end, after which the caller reads the connection itself, without any deadline of ours. Reject may still be called if nothing
+// was read.
 func (in *Incoming) Buffered() []byte {
 	in.a.conn.release()
 	return in.a.r.Buffered()

@@ -200,8 +200,8 @@ func (a *Association) sayAbort(abort pdu.Abort) {
 	a.awaitClose()
 }
 
-// awaitClose is Sta13: it waits for the peer to close, up to the ARTIM timer or 1 MiB of whatever still arrives. Closing at once with
-// unread bytes would make the network stack throw away our goodbye before the peer has read it.
+// awaitClose is Sta13: it waits for the peer to close, up to the ARTIM timer or 1 MiB of whatever still arrives. Closing at once
+// with unread bytes would make the network stack throw away our goodbye before the peer has read it.
 func (a *Association) awaitClose() {
 	a.conn.goodbye(a.cfg.Close)
 	if closer, ok := a.conn.Conn.(interface{ CloseWrite() error }); ok {
@@ -215,8 +215,8 @@ func (a *Association) awaitClose() {
 	a.state = Sta1 // AR-5 or AA-2
 }
 
-// Alive looks whether the peer has left or spoken unasked since the last message, which costs a millisecond. A requestor that has not
-// used an association for a while asks before it sends something that could be half sent.
+// Alive looks whether the peer has left or spoken unasked since the last message, which costs a millisecond. A requestor that has
+// not used an association for a while asks before it sends something that could be half sent.
 func (a *Association) Alive() bool {
 	if a.state != Sta6 {
 		return false

@@ -12,7 +12,6 @@ import (
 	"testing"
 	"testing/iotest"
 	"testing/synctest"
-	"time"
 
 	"pgregory.net/rapid"
 
@@ -54,11 +53,16 @@ func accept(in *ul.Incoming) []pdu.AcceptedContext {
 type fataler interface {
 	Fatal(args ...any)
 	Fatalf(format string, args ...any)
+	Cleanup(f func())
 }
 
 // connect returns both ends of a new association.
 func connect(t fataler, requestor, acceptor ul.Config) (rq, ac *ul.Association, rqConn, acConn *proxytest.Conn) {
 	rqConn, acConn = pipe()
+	t.Cleanup(func() {
+		_ = rqConn.Close()
+		_ = acConn.Close()
+	})
 	type answer struct {
 		a   *ul.Association
 		err error
@@ -106,7 +110,8 @@ func TestNegotiation(t *testing.T) {
 	}
 }
 
-// TestMessagesArriveAsSent sends messages of random sizes over associations with random maximum lengths, and reads them in random ways.
+// TestMessagesArriveAsSent sends messages of random sizes over associations with random maximum lengths, and reads them in random
+// ways.
 func TestMessagesArriveAsSent(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		maxData := rapid.Uint32Range(8, 3000).Draw(t, "max length")
@@ -170,8 +175,8 @@ func TestMessagesArriveAsSent(t *testing.T) {
 	})
 }
 
-// TestFragmentsFitThePeer looks at the bytes: no P-DATA-TF is longer than the peer takes, fragments are even but for the last, and a
-// response goes out in one write.
+// TestFragmentsFitThePeer looks at the bytes: no P-DATA-TF is longer than the peer takes, fragments are even but for the last,
+// and a response goes out in one write.
 func TestFragmentsFitThePeer(t *testing.T) {
 	rq, _, _, acConn := connect(t, ul.Config{}, ul.Config{Limits: pdu.Limits{MaxData: 1001}})
 	go func() {
@@ -224,6 +229,7 @@ func (c *countingConn) Write(b []byte) (int, error) {
 
 func TestOneWriteForEachMessage(t *testing.T) {
 	near, far := pipe()
+	defer func() { _ = far.Close() }()
 	counted := &countingConn{Conn: near}
 	accepted := make(chan *ul.Association, 1)
 	go func() {
@@ -322,7 +328,8 @@ func TestSourceErrorAborts(t *testing.T) {
 	rq, ac, rqConn, _ := connect(t, ul.Config{}, ul.Config{})
 	broken := errors.New("digest differs")
 	go func() {
-		_, err := rq.Send(context.Background(), 1, make([]byte, 10), io.MultiReader(bytes.NewReader(make([]byte, 300000)), iotest.ErrReader(broken)))
+		data := io.MultiReader(bytes.NewReader(make([]byte, 300000)), iotest.ErrReader(broken))
+		_, err := rq.Send(context.Background(), 1, make([]byte, 10), data)
 		if !errors.As(err, new(*ul.SourceError)) || !errors.Is(err, broken) {
 			t.Errorf("sender: %v", err)
 		}
@@ -374,46 +381,3 @@ func (w *limitedWriter) Write(b []byte) (int, error) {
 	w.left -= len(b)
 	return len(b), nil
 }
-
-func TestAlive(t *testing.T) {
-	rq, ac, _, acConn := connect(t, ul.Config{}, ul.Config{})
-	if !rq.Alive() {
-		t.Error("a resting association is taken for dead")
-	}
-	if _, err := rq.Send(t.Context(), 1, []byte("still works"), nil); err != nil {
-		t.Error(err)
-	}
-	if _, _, err := ac.Receive(t.Context()); err != nil {
-		t.Error(err)
-	}
-	_ = acConn.Close()
-	if rq.Alive() {
-		t.Error("an association whose peer has hung up is taken for alive")
-	}
-	if _, err := ul.Request(t.Context(), acConn, ul.Proposal{CallingAE: "", CalledAE: "X"}, ul.Config{}); err == nil {
-		t.Error("an empty AE title is sent")
-	}
-}
-
-// TestSlowDiskIsNotThePeersFault spends longer than Progress between reads of a data set that is there all the time.
-func TestSlowDiskIsNotThePeersFault(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		rq, ac, _, _ := connect(t, ul.Config{Progress: time.Hour}, ul.Config{Progress: 10 * time.Second})
-		go func() { _, _ = rq.Send(context.Background(), 1, []byte("c"), bytes.NewReader(make([]byte, 500000))) }()
-		id, _, err := ac.Receive(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
-		slow := writerFunc(func(b []byte) (int, error) {
-			time.Sleep(30 * time.Second) // fake time
-			return len(b), nil
-		})
-		if _, err := ac.Data(t.Context(), id).WriteTo(slow); err != nil {
-			t.Error(err)
-		}
-	})
-}
-
-type writerFunc func([]byte) (int, error)
-
-func (f writerFunc) Write(b []byte) (int, error) { return f(b) }

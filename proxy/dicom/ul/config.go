@@ -7,8 +7,8 @@ import (
 	"github.com/towpath/towpath/proxy/dicom/pdu"
 )
 
-// The identity that this implementation gives itself in every association and file (PS3.7 §D.3.3.2). The class UID is derived from a
-// UUID (PS3.5 §B.2) that was drawn once for this purpose.
+// The identity that this implementation gives itself in every association and file (PS3.7 §D.3.3.2). The class UID is derived
+// from a UUID (PS3.5 §B.2) that was drawn once for this purpose.
 const (
 	ImplementationClass   = "2.25.29159050966011388838128063443709037781"
 	ImplementationVersion = "TOWPATH_1"
@@ -23,11 +23,12 @@ type Config struct {
 	// Associate is how long the whole negotiation may take: for an acceptor the ARTIM timer until the request has arrived (PS3.8
 	// §9.1.5), for a requestor the wait for its answer. Default 30 s.
 	Associate time.Duration
-	// Progress and MinProgress are what a peer must do inside a message: move MinProgress bytes in every span of Progress. Total time
-	// is not limited, so that a big object on a slow line passes. Defaults 60 s and 8 KiB.
+	// Progress and MinProgress are what a peer must do inside a message: move MinProgress bytes in every span of Progress. Total
+	// time is not limited, so that a big object on a slow line passes. Defaults 60 s and 8 KiB.
 	Progress    time.Duration
 	MinProgress int
-	// Quiet is how long nothing may arrive between two messages. Default 10 min: some modalities keep an association for a whole exam.
+	// Quiet is how long nothing may arrive between two messages. Default 10 min: some modalities keep an association for a whole
+	// exam.
 	Quiet time.Duration
 	// Response is how long a requestor waits for the response to a message it has sent. Default 5 min: archives compress and index.
 	Response time.Duration

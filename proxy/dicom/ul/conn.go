@@ -16,8 +16,8 @@ type timedConn struct {
 	writeSpan time.Duration
 	minBytes  int
 
-	// The rule for reading: need bytes in every span of waiting, of which left remains. Time that we ourselves spend elsewhere, such
-	// as syncing a disk, does not count against the peer. need is math.MaxInt where the span is never renewed.
+	// The rule for reading: need bytes in every span of waiting, of which left remains. Time that we ourselves spend elsewhere,
+	// such as syncing a disk, does not count against the peer. need is math.MaxInt where the span is never renewed.
 	doing string
 	span  time.Duration
 	left  time.Duration

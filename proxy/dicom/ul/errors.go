@@ -45,9 +45,6 @@ type TimeoutError struct {
 
 func (e *TimeoutError) Error() string { return fmt.Sprintf("timeout after %v %s", e.After, e.Doing) }
 
-// Timeout is true, as net.Error has it.
-func (e *TimeoutError) Timeout() bool { return true }
-
 // SourceError means that the data set to be sent could not be read; the association has been aborted, since half of it was sent.
 type SourceError struct{ Err error }
 

@@ -18,7 +18,8 @@ func encodedRQ(t *testing.T) []byte {
 	t.Helper()
 	p := proposal()
 	rq := &pdu.AssociateRQ{
-		ProtocolVersion: 1, CalledAE: p.CalledAE, CallingAE: p.CallingAE, ApplicationContext: pdu.ApplicationContext, Contexts: p.Contexts,
+		ProtocolVersion: 1, CalledAE: p.CalledAE, CallingAE: p.CallingAE,
+		ApplicationContext: pdu.ApplicationContext, Contexts: p.Contexts,
 	}
 	b, err := rq.Encode()
 	if err != nil {
@@ -97,6 +98,33 @@ func TestWrongPDUsAreAborted(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// TestOtherProtocolVersion is the one request that the upper layer itself rejects (AE-6).
+func TestOtherProtocolVersion(t *testing.T) {
+	near, far := pipe()
+	b := encodedRQ(t)
+	b[7] = 2 // bit 0 is version 1
+	if _, err := near.Write(b); err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	go func() {
+		_, err := ul.Receive(context.Background(), far, ul.Config{})
+		done <- err
+	}()
+	got := make([]byte, 10)
+	if _, err := io.ReadFull(near, got); err != nil {
+		t.Fatal(err)
+	}
+	_ = near.Close()
+	want := pdu.AssociateRJ{Result: pdu.RejectedPermanent, Source: pdu.SourceACSE, Reason: pdu.ACSEProtocolVersion}
+	if rj, err := pdu.DecodeAssociateRJ(got); err != nil || rj != want {
+		t.Errorf("answered with %v, %v", rj, err)
+	}
+	if err := <-done; !errors.As(err, new(*ul.ProtocolError)) {
+		t.Errorf("reported as %v", err)
 	}
 }
 
@@ -312,8 +340,8 @@ func TestAbortExplainsABrokenWrite(t *testing.T) {
 	}
 }
 
-// FuzzAcceptor feeds any bytes to an acceptor that then sees the connection end: it must come to an end too, and never succeed unless
-// there was a whole message.
+// FuzzAcceptor feeds any bytes to an acceptor that then sees the connection end: it must come to an end too, and never succeed
+// unless there was a whole message.
 func FuzzAcceptor(f *testing.F) {
 	rq := &pdu.AssociateRQ{ProtocolVersion: 1, Contexts: proposal().Contexts}
 	head, err := rq.Encode()

@@ -109,8 +109,8 @@ type DataSet struct {
 	n         int64
 }
 
-// Data returns the data set that follows the command just received in presentation context contextID. It belongs to this call's ctx and
-// must be read to io.EOF before the next call of Receive or Send.
+// Data returns the data set that follows the command just received in presentation context contextID. It belongs to this call's
+// ctx and must be read to io.EOF before the next call of Receive or Send.
 func (a *Association) Data(ctx context.Context, contextID uint8) *DataSet {
 	return &DataSet{a: a, ctx: ctx, contextID: contextID}
 }
@@ -162,8 +162,8 @@ func (d *DataSet) Read(p []byte) (int, error) {
 	}
 }
 
-// WriteTo writes the whole data set to w. An error of w leaves the association in the middle of the message: the caller must read on or
-// abort.
+// WriteTo writes the whole data set to w. An error of w leaves the association in the middle of the message: the caller must read
+// on or abort.
 func (d *DataSet) WriteTo(w io.Writer) (int64, error) {
 	defer d.a.conn.use(d.ctx)()
 	start := d.n
@@ -187,9 +187,9 @@ func (d *DataSet) WriteTo(w io.Writer) (int64, error) {
 	}
 }
 
-// Send sends one message: a command set and, if data is not nil, the data set that data yields until io.EOF. Fragments are as large as
-// the peer takes, the command travels in one write with the first of them, and bytes are passed on as they are. It returns the number
-// of data set bytes sent. If data fails, the association is aborted and the error is a *SourceError.
+// Send sends one message: a command set and, if data is not nil, the data set that data yields until io.EOF. Fragments are as
+// large as the peer takes, the command travels in one write with the first of them, and bytes are passed on as they are. It
+// returns the number of data set bytes sent. If data fails, the association is aborted and the error is a *SourceError.
 func (a *Association) Send(ctx context.Context, contextID uint8, command []byte, data io.Reader) (int64, error) {
 	if _, ok := a.contexts[contextID]; !ok {
 		return 0, fmt.Errorf("presentation context %d was not accepted", contextID)
@@ -212,8 +212,8 @@ func (a *Association) Send(ctx context.Context, contextID uint8, command []byte,
 	return a.sendData(buf, contextID, data)
 }
 
-// sendData sends data in fragments; head, already encoded, goes out together with the first one. To know which fragment is the last,
-// one byte more than it holds is read ahead, which then starts the next.
+// sendData sends data in fragments; head, already encoded, goes out together with the first one. To know which fragment is the
+// last, one byte more than it holds is read ahead, which then starts the next.
 func (a *Association) sendData(head []byte, contextID uint8, data io.Reader) (int64, error) {
 	need := len(head) + pdu.DataOverhead + a.sendMax + 1
 	if cap(head) < need {

@@ -61,8 +61,8 @@ func Request(ctx context.Context, conn net.Conn, p Proposal, cfg Config) (*Assoc
 	return a, nil
 }
 
-// Release ends the association in order and waits for the peer's confirmation, also through a release collision (both sides ask at the
-// same time). Data that still arrives is dropped.
+// Release ends the association in order and waits for the peer's confirmation, also through a release collision (both sides ask
+// at the same time). Data that still arrives is dropped.
 func (a *Association) Release(ctx context.Context) error {
 	if _, err := a.step(EvtRelease); err != nil {
 		return err

@@ -92,8 +92,8 @@ func TestReleaseCollisionDependsOnTheRole(t *testing.T) {
 	}
 }
 
-// TestEveryWayEnds walks the machine at random from every state: from everywhere Sta1 can be reached, and a goodbye is never followed
-// by data.
+// TestEveryWayEnds walks the machine at random from every state: from everywhere Sta1 can be reached, and a goodbye is never
+// followed by data.
 func TestEveryWayEnds(t *testing.T) {
 	for s := ul.Sta1; s <= ul.Sta13; s++ {
 		reached := map[ul.State]bool{s: true}
