@@ -106,7 +106,8 @@ func (s *Space) Allocate(bits int) (netip.Prefix, error) {
 }
 
 // Grow returns the prefix of the given, shorter length around p, if nothing but p itself is taken in it. It leaves s as it was, but
-// counts as a change where goroutines share s. The error is an *OverlapError with what is in the way, or a *NotTakenError when p is not taken.
+// counts as a change where goroutines share s. The error is an *OverlapError with what is in the way, or a *NotTakenError when p is not
+// taken.
 func (s *Space) Grow(p netip.Prefix, bits int) (netip.Prefix, error) {
 	if err := check(p); err != nil {
 		return netip.Prefix{}, err

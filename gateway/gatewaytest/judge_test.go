@@ -114,12 +114,16 @@ func TestDigestIsOfTheDataSetAlone(t *testing.T) {
 // frames holds one packet of each kind, written down from the protocols' own documents.
 func TestCaptureIsClassified(t *testing.T) {
 	const eth4, eth6 = "ffffffffffff0200000000010800", "ffffffffffff02000000000186dd"
+	overlay := func(frame string) string { return strings.Replace(frame, "c6120202", "0ac90031", 1) } // 10.201.0.49
 	ip4 := func(protocol, payload string) string {
 		return eth4 + "450000000000000040" + protocol + "0000" + "c6120102" + "c6120202" + payload
 	}
 	frames := []string{
-		"ffffffffffff0200000000010806" + "0001",                                                                // ARP
-		ip4("01", "0800000000000000"),                                                                          // ICMP echo
+		"ffffffffffff0200000000010806" + "0001", // ARP
+		ip4("01", "0800000000000000"),           // ICMP echo
+		overlay(ip4("01", "0800000000000000")),
+		overlay(ip4("11", "ca6cca6c00000000"+"01000000"+"00000000")),
+		overlay(ip4("06", "c3501f9000000000")),
 		ip4("11", "ca6cca6c00000000"+"01000000"+"00000000"),                                                    // WireGuard initiation
 		ip4("11", "ca6cca6c00000000"+"04000000"+"00000000"),                                                    // WireGuard data
 		ip4("11", "ca6cca6c00000000"+"04000001"+"00000000"),                                                    // not quite
@@ -149,7 +153,7 @@ func TestCaptureIsClassified(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got.Packets != 13 || got.WireGuard != [5]int{0, 1, 0, 0, 1} || got.Tunnel() != 2 || got.HTTP != 2 || got.Neighbors != 4 || got.OtherCount != 5 {
+	if got.Packets != 16 || got.WireGuard != [5]int{0, 1, 0, 0, 1} || got.Tunnel() != 2 || got.HTTP != 2 || got.Neighbors != 4 || got.OtherCount != 8 {
 		t.Errorf("got %+v", got)
 	}
 	for _, bad := range [][]byte{nil, make([]byte, 24), pcap[:20]} {

@@ -16,7 +16,7 @@ type Traffic struct {
 	WireGuard [5]int
 	// HTTP counts TCP packets from or to the coordinator's enrolment port.
 	HTTP int
-	// Neighbors counts what a link needs by itself: ARP, ICMP, ICMPv6, IGMP.
+	// Neighbors counts what a line needs by itself: ARP, and ICMP, ICMPv6 and IGMP between addresses of the line.
 	Neighbors int
 	// Other lists everything else, at most 20 of them in words.
 	OtherCount int
@@ -112,16 +112,21 @@ func (t *Traffic) frame(b []byte, httpPort uint16) {
 	}
 }
 
+// ofLine reports whether an address may be seen outside: those of the lab's internet, and what IPv6 and multicast use on a cable.
+func ofLine(a netip.Addr) bool {
+	return netip.MustParsePrefix("198.18.0.0/15").Contains(a) || a.IsLinkLocalUnicast() || a.IsMulticast() || a.IsUnspecified()
+}
+
 // transport classifies the payload of an IP packet.
 func (t *Traffic) transport(protocol byte, src, dst netip.Addr, b []byte, httpPort uint16) {
 	switch {
-	case protocol == 1 || protocol == 2 || protocol == 58:
+	case (protocol == 1 || protocol == 2 || protocol == 58) && ofLine(src) && ofLine(dst):
 		t.Neighbors++
-	case protocol == 17 && len(b) >= 12 && b[8] >= 1 && b[8] <= 4 && b[9] == 0 && b[10] == 0 && b[11] == 0:
+	case protocol == 17 && ofLine(src) && ofLine(dst) && len(b) >= 12 && b[8] >= 1 && b[8] <= 4 && b[9] == 0 && b[10] == 0 && b[11] == 0:
 		t.WireGuard[b[8]]++
 	case (protocol == 6 || protocol == 17) && len(b) >= 8:
 		sp, dp := binary.BigEndian.Uint16(b), binary.BigEndian.Uint16(b[2:])
-		if protocol == 6 && (sp == httpPort || dp == httpPort) {
+		if protocol == 6 && ofLine(src) && ofLine(dst) && (sp == httpPort || dp == httpPort) {
 			t.HTTP++
 			return
 		}

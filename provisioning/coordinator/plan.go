@@ -108,7 +108,7 @@ func (c *Coordinator) AddRange(ctx context.Context, actor string, n NewRange) (p
 	var out provisioning.Range
 	err := c.change(ctx, actor, "range.add", func(tx store.Tx) (string, string, error) {
 		if n.Kind == provisioning.RangePool {
-			if err := error(nil); err != nil {
+			if err := meetsLAN(tx, n.Prefix); err != nil {
 				return "", "", err
 			}
 		}

@@ -87,15 +87,15 @@ func (f *far) Serve(ctx context.Context, c net.Conn) proxy.Result {
 func (f *far) replies(msg []byte) [][]byte {
 	f.mu.Lock()
 	f.raw = append(f.raw, msg)
-	number := len(f.raw)
+	number, answer, answers := len(f.raw), f.answer, f.answers
 	f.mu.Unlock()
 	switch {
-	case f.answers != nil:
-		return f.answers(number, msg)
-	case f.answer == nil:
+	case answers != nil:
+		return answers(number, msg)
+	case answer == nil:
 		return [][]byte{ackFor(msg, hl7.AA)}
 	}
-	if reply := f.answer(number, msg); len(reply) > 0 {
+	if reply := answer(number, msg); len(reply) > 0 {
 		return [][]byte{reply}
 	}
 	return nil
