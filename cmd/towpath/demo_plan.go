@@ -65,7 +65,7 @@ func allFree(p demoPlan) bool {
 
 // freePool returns a private /16 that touches none of the machine's own networks.
 func freePool(lans []netip.Prefix) (netip.Prefix, error) {
-	for _, s := range []string{"10.201.0.0/16", "10.77.0.0/16", "172.27.0.0/16", "192.168.0.0/16"} {
+	for _, s := range []string{"10.201.0.0/16", "10.77.0.0/16", "10.143.0.0/16", "172.27.0.0/16"} {
 		pool := netip.MustParsePrefix(s)
 		if !slices.ContainsFunc(lans, pool.Overlaps) {
 			return pool, nil
