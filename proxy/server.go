@@ -151,32 +151,34 @@ func temporary(err error) bool {
 	return ok && t.Temporary()
 }
 
-// admit starts a session or closes the connection.
+// admit starts a session or closes the connection. It decides and enters the session into the books in one step, so that Update finds
+// every session that was admitted by the rules before it.
 func (s *Server) admit(ctx context.Context, c net.Conn) {
-	remote := addrPort(c.RemoteAddr())
-	if reason := s.refuse(remote.Addr()); reason != "" {
-		_ = c.Close()
-		s.mu.Lock()
-		suppressed, say := s.turnedOff.allow(time.Now())
-		s.mu.Unlock()
-		if say {
-			s.log.Info("connection turned away", "remote", remote.Addr(), "reason", reason, "suppressed", suppressed)
-		}
+	counted := &countedConn{Conn: c}
+	ses := &session{
+		id: newSessionID(), remote: addrPort(c.RemoteAddr()), started: time.Now(), bytes: counted, conn: counted.withCapabilities(),
+	}
+	s.mu.Lock()
+	reason, h := s.refuseLocked(ses.remote.Addr()), s.handler
+	suppressed, say := 0, false
+	if reason == "" {
+		s.live[ses] = struct{}{}
+	} else {
+		suppressed, say = s.turnedOff.allow(time.Now())
+	}
+	s.mu.Unlock()
+	if reason == "" {
+		s.wg.Go(func() { s.run(ctx, ses, h) })
 		return
 	}
-	counted := &countedConn{Conn: c}
-	ses := &session{id: newSessionID(), remote: remote, started: time.Now(), bytes: counted, conn: counted.withCapabilities()}
-	s.mu.Lock()
-	s.live[ses] = struct{}{}
-	h := s.handler
-	s.mu.Unlock()
-	s.wg.Go(func() { s.run(ctx, ses, h) })
+	_ = c.Close()
+	if say {
+		s.log.Info("connection turned away", "remote", ses.remote.Addr(), "reason", reason, "suppressed", suppressed)
+	}
 }
 
-// refuse counts the connection in and returns "", or says why it is turned away.
-func (s *Server) refuse(source netip.Addr) string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+// refuseLocked counts the connection in and returns "", or says why it is turned away.
+func (s *Server) refuseLocked(source netip.Addr) string {
 	switch {
 	case !s.allowedLocked(source):
 		s.totals.Denied++

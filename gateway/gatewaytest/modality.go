@@ -30,7 +30,7 @@ func (n Namespace) Store(t testing.TB, host string, port int, called string, fil
 
 // Sent is what became of one file at the modality.
 type Sent struct {
-	File, SOPInstanceUID string
+	File string
 	// Status is the C-STORE status in dcmsend's words, such as "0x0000 (Success)" or "<not sent>".
 	Status string
 }
@@ -42,13 +42,16 @@ func (s Sent) Acknowledged() bool { return strings.HasPrefix(s.Status, "0x0000 "
 // decompressed.
 func (n Namespace) Send(t testing.TB, host string, port int, called string, files []string) (out string, code int, sent []Sent) {
 	t.Helper()
-	report := filepath.Join(n.dir, "dcmsend-report.txt")
+	if len(files) == 0 {
+		return "", 0, nil
+	}
+	report := filepath.Join(t.TempDir(), "report.txt")
 	args := []string{
 		"dcmsend", "-v", "-nh", "-dn", "+crf", report, "-to", "10", "-aet", "MODALITY", "-aec", called, host, strconv.Itoa(port),
 	}
 	out, code = n.Run(t, 10*time.Minute, noDelay(), append(args, files...)...)
 	data, err := os.ReadFile(report)
-	if err != nil {
+	if err != nil && code == 0 {
 		t.Fatalf("dcmsend wrote no report: %v\n%s", err, out)
 	}
 	for line := range strings.Lines(string(data)) {
@@ -57,8 +60,6 @@ func (n Namespace) Send(t testing.TB, host string, port int, called string, file
 		switch strings.TrimSpace(key) {
 		case "Filename":
 			sent = append(sent, Sent{File: value})
-		case "SOP Instance":
-			sent[len(sent)-1].SOPInstanceUID = value
 		case "DIMSE Status":
 			sent[len(sent)-1].Status = value
 		}

@@ -99,7 +99,7 @@ func (n Namespace) Orthanc(t testing.TB, name, aeTitle string, port, httpPort in
 	config := map[string]any{
 		"Name": name, "StorageDirectory": dir, "IndexDirectory": dir, "DicomAet": aeTitle, "DicomPort": port, "DicomCheckCalledAet": true,
 		"DicomAlwaysAllowStore": true, "DicomAlwaysAllowEcho": true, "HttpPort": httpPort, "RemoteAccessAllowed": false, "AuthenticationEnabled": false,
-		"UnknownSopClassAccepted": true, "Plugins": []string{}, "SaveJobs": false, "StableAge": 60,
+		"Plugins": []string{}, "SaveJobs": false, "StableAge": 60,
 	}
 	data, err := json.MarshalIndent(config, "", "  ")
 	if err != nil {

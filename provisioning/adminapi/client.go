@@ -100,7 +100,8 @@ func (c *Client) Tokens(ctx context.Context) ([]Token, error) {
 
 // CreateToken makes a one-time token for a box at a Site. A ttl of 0 is 72 hours; it is rounded to whole seconds.
 func (c *Client) CreateToken(ctx context.Context, site string, ttl time.Duration) (CreatedToken, error) {
-	return call[CreatedToken](ctx, c, http.MethodPost, "/v1/tokens", NewToken{Site: site, TTLSeconds: int64(ttl.Round(time.Second) / time.Second)})
+	n := NewToken{Site: site, TTLSeconds: int64(ttl.Round(time.Second) / time.Second)}
+	return call[CreatedToken](ctx, c, http.MethodPost, "/v1/tokens", n)
 }
 
 // RevokeToken withdraws a token that was not used.

@@ -223,7 +223,8 @@ func fitsPlan(lans []netip.Prefix, ranges []provisioning.Range) error {
 			return r.Kind == provisioning.RangePool && r.Prefix.Overlaps(lan)
 		})
 		if i >= 0 {
-			return provisioning.Errorf(provisioning.Conflict, "the box is on the LAN %v, which overlaps %v of the network's plan", lan, ranges[i].Prefix).
+			return provisioning.Errorf(provisioning.Conflict, "the box is on the LAN %v, which overlaps %v of the network's plan",
+				lan, ranges[i].Prefix).
 				WithHint("the box could no longer reach its own LAN: connect it to another LAN, or let the center choose another pool")
 		}
 	}

@@ -79,3 +79,8 @@ func nodeInfo(t testing.TB, n *provisioningtest.Network, id provisioning.NodeID)
 }
 
 var equateNet = cmpopts.EquateComparable(netip.Prefix{}, netip.Addr{}, netip.AddrPort{})
+
+func prefix(s string) netip.Prefix { return netip.MustParsePrefix(s) }
+
+// reason drops what came beside an error.
+func reason[T any](_ T, err error) error { return err }

@@ -45,7 +45,11 @@ type fakeDevice struct {
 	listened string
 }
 
+// configureTime is what a device takes in the fake time of these tests.
+const configureTime = 200 * time.Millisecond
+
 func (d *fakeDevice) Configure(_ context.Context, c tunnel.Config) error {
+	time.Sleep(configureTime)
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.fail != nil {
@@ -126,6 +130,7 @@ func TestHubKnowsExactlyTheNodes(t *testing.T) {
 		}
 		n.Node(t, "b")
 		n.Remove(t, a.ID)
+		time.Sleep(2 * configureTime)
 		synctest.Wait()
 		if p := d.last().Peers; len(p) != 1 || p[0].PublicKey == a.Map().Self.PublicKey {
 			t.Errorf("after the removal the hub knows %+v", p)

@@ -23,8 +23,8 @@ func NewDoor(v provisioning.Service, lanPort uint16) Door {
 }
 
 // Collides reports whether a message could be meant for either of two Uses: then neither may guess, and the later one is refused.
-// AE titles that differ only in case or in surrounding spaces count as the same, because modalities get both wrong. An HL7 service without a
-// receiver takes all of its port; one with an application only takes all facilities of it.
+// AE titles that differ only in case or in surrounding spaces count as the same, because modalities get both wrong. An HL7 service
+// without a receiver takes all of its port; one with an application only takes all facilities of it.
 func (d Door) Collides(o Door) bool {
 	if d.Port != o.Port {
 		return false

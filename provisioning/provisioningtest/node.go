@@ -165,7 +165,8 @@ type Stream struct {
 func (b *Node) Watch(ctx context.Context, have uint64) *Stream {
 	ctx, cancel := context.WithCancel(ctx)
 	r, w := io.Pipe()
-	s := &Stream{dec: json.NewDecoder(r), r: r, cancel: cancel, done: make(chan struct{}), rec: &pipeWriter{w: w, h: http.Header{}, code: 200}}
+	rec := &pipeWriter{w: w, h: http.Header{}, code: http.StatusOK}
+	s := &Stream{dec: json.NewDecoder(r), r: r, cancel: cancel, done: make(chan struct{}), rec: rec}
 	go func() {
 		defer close(s.done)
 		b.control(ctx, s.rec, http.MethodGet, fmt.Sprintf("%s?have=%d", wire.PathWatch, have), nil)

@@ -208,6 +208,9 @@ func TestIdentityIsPinned(t *testing.T) {
 		if err := other.Verify(pinned); !errors.Is(err, wire.ErrIdentity) {
 			t.Errorf("%s: got %v, want %v", name, err, wire.ErrIdentity)
 		}
+		if other.Fingerprint() == pinned {
+			t.Errorf("%s: it has the same fingerprint", name)
+		}
 	}
 	useless := wire.Identity{HPKE: []byte("no key"), Network: id.Network}
 	if err := useless.Verify(useless.Fingerprint()); !errors.Is(err, wire.ErrIdentity) {

@@ -102,10 +102,13 @@ func (m *machine) Put(t *rapid.T) {
 
 // expected returns the item whose turn it is in a queue.
 func (m *machine) expected(queue string) *modelItem {
+	if queue == ordered && slices.ContainsFunc(m.items, func(it *modelItem) bool { return it.queue == ordered && it.leased != nil }) {
+		return nil // one lease at a time, whatever was unparked in the meantime
+	}
 	for _, it := range m.items {
 		switch {
 		case it.queue != queue || it.parked:
-		case queue == ordered && (it.leased != nil || it.notBefore.After(time.Now())):
+		case queue == ordered && it.notBefore.After(time.Now()):
 			return nil // the head blocks all others
 		case it.leased == nil && !it.notBefore.After(time.Now()):
 			return it
