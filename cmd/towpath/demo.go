@@ -126,9 +126,10 @@ func runDemo(ctx context.Context, o demoOptions) (err error) {
 	}
 	d.say("\nStill up. Send files of your own, for example:\n")
 	d.say("  storescu -aec %s %s %d FILE.dcm", d.ae(), d.plan.clinicA, d.plan.dicomPort)
-	d.say("  towpath dicom send --called %s %s:%d FILE.dcm", d.ae(), d.plan.clinicA, d.plan.dicomPort)
-	d.say("  towpath hl7 send %s:%d FILE.hl7", d.plan.clinicA, d.plan.hl7Port)
-	d.say("  towpath status --state %s", d.state(clinicA))
+	d.say("  %s dicom send --called %s %s:%d FILE.dcm", os.Args[0], d.ae(), d.plan.clinicA, d.plan.dicomPort)
+	d.say("  %s hl7 send %s:%d FILE.hl7", os.Args[0], d.plan.clinicA, d.plan.hl7Port)
+	d.say("  %s status --state %s", os.Args[0], d.state(clinicA))
+	d.say("  %s node list --dir %s", os.Args[0], d.coordinatorDir())
 	d.say("\nCtrl-C ends everything.")
 	return d.stayUp(ctx)
 }

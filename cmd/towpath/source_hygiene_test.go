@@ -78,7 +78,7 @@ func isTestPackage(pkg string) bool {
 
 // skipDir names folders without product source.
 func skipDir(name string) bool {
-	return name == "testdata" || name == "vendor" || name == "bin" || name == "dist" || (strings.HasPrefix(name, ".") && name != "." && name != ".ci")
+	return name == "testdata" || name == "vendor" || name == "bin" || name == "dist" || strings.HasPrefix(name, ".")
 }
 
 // loadSource parses every Go file of the module.

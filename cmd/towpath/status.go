@@ -61,16 +61,17 @@ func notRunning(c *cli.Context, err error) error {
 func printStatus(w io.Writer, s localapi.Status) error {
 	now := time.Now()
 	fmt.Fprintf(w, "Site %s (%s), node %s, address %s, towpath %s\n", s.Site, s.SiteKind, s.Node, s.Address, s.Version)
-	link := "not connected since " + ui.Ago(s.Coordinator.Since, now)
+	link := "not connected for "
 	if s.Coordinator.Connected {
-		link = "connected since " + ui.Ago(s.Coordinator.Since, now)
+		link = "connected for "
 	}
+	link += ui.For(s.Coordinator.Since, now)
 	fmt.Fprintf(w, "Coordinator %s; plan generation %d, applied %d\n", link, s.Coordinator.Generation, s.Coordinator.Applied)
 	if len(s.Conditions) == 0 {
 		fmt.Fprintln(w, "Healthy.")
 	}
 	for _, c := range s.Conditions {
-		fmt.Fprintf(w, "%s since %s: %s\n", c.Severity, ui.Ago(c.Since, now), c.Message)
+		fmt.Fprintf(w, "%s for %s: %s\n", c.Severity, ui.For(c.Since, now), c.Message)
 	}
 	fmt.Fprintf(w, "\nTunnel (%s, UDP port %d)\n", s.Tunnel.Backend, s.Tunnel.ListenPort)
 	var rows [][]string

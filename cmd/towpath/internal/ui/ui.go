@@ -98,16 +98,24 @@ func Ago(t, now time.Time) string {
 	if t.IsZero() {
 		return "never"
 	}
+	return For(t, now) + " ago"
+}
+
+// For says how long something has been so since t, coarsely; "ever" for the zero time.
+func For(t, now time.Time) string {
+	if t.IsZero() {
+		return "ever"
+	}
 	d := now.Sub(t)
 	switch {
 	case d < time.Minute:
-		return fmt.Sprintf("%d s ago", max(0, int(d.Seconds())))
+		return fmt.Sprintf("%d s", max(0, int(d.Seconds())))
 	case d < time.Hour:
-		return fmt.Sprintf("%d min ago", int(d.Minutes()))
+		return fmt.Sprintf("%d min", int(d.Minutes()))
 	case d < 48*time.Hour:
-		return fmt.Sprintf("%d h ago", int(d.Hours()))
+		return fmt.Sprintf("%d h", int(d.Hours()))
 	}
-	return fmt.Sprintf("%d days ago", int(d.Hours()/24))
+	return fmt.Sprintf("%d days", int(d.Hours()/24))
 }
 
 // Bytes writes a size in the powers of ten that network people use.
