@@ -37,7 +37,8 @@ const (
 const (
 	retryEvery   = 10 * time.Second // what could not be applied is tried again
 	observeEvery = 5 * time.Second
-	reportEvery  = 15 * time.Second
+	reportSoon   = time.Second
+	reportEvery  = time.Minute
 	floorEvery   = time.Minute
 )
 

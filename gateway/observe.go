@@ -121,12 +121,13 @@ func (g *Gateway) noteClock(theirs time.Time) {
 	g.health.Clear(code)
 }
 
-// reportLoop tells the coordinator how it goes: at intervals, and soon after a change of what is applied.
+// reportLoop tells the coordinator how it goes: soon after something changed that an operator should see, and else at long intervals,
+// because every report of every box is a write at the coordinator.
 func (g *Gateway) reportLoop(ctx context.Context, c control.Coordinator) error {
-	tick := time.NewTicker(time.Second)
+	tick := time.NewTicker(reportSoon)
 	defer tick.Stop()
 	var last time.Time
-	var lastApplied uint64
+	var told string
 	for {
 		select {
 		case <-ctx.Done():
@@ -134,14 +135,31 @@ func (g *Gateway) reportLoop(ctx context.Context, c control.Coordinator) error {
 		case <-tick.C:
 		}
 		r, connected := g.report()
-		if !connected || (r.Applied == lastApplied && time.Since(last) < reportEvery) {
+		news := g.news(r)
+		if !connected || (news == told && time.Since(last) < reportEvery) {
 			continue
 		}
 		if err := c.Report(ctx, r); err != nil {
 			g.opt.Log.Debug("report failed", "error", err)
+			continue
 		}
-		last, lastApplied = time.Now(), r.Applied
+		last, told = time.Now(), news
 	}
+}
+
+// news is what of a report makes it worth sending at once: another map in force, another set of Conditions, something parked. A
+// generation that left this box's map as it was is none, and neither is a queue that fills and empties.
+func (g *Gateway) news(r wire.Report) string {
+	g.mu.Lock()
+	s := fmt.Sprint(g.applied, r.ApplyError)
+	g.mu.Unlock()
+	for _, c := range r.Conditions {
+		s += "\n" + c.Code + c.Severity
+	}
+	for _, q := range r.Queues {
+		s += fmt.Sprint("\n", q.Name, q.Parked)
+	}
+	return s
 }
 
 func (g *Gateway) report() (wire.Report, bool) {

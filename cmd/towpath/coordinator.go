@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/urfave/cli/v2"
+	"golang.org/x/net/netutil"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/towpath/towpath/cmd/towpath/internal/box"
@@ -38,6 +39,8 @@ const (
 	defaultHTTP   = 8080
 	defaultHub    = 51820
 	defaultCenter = 51821
+	// maxPublicConns bounds what strangers can hold open at the enrolment port.
+	maxPublicConns = 256
 	// localActor is who acts through the coordinator's own socket, in the audit trail.
 	localActor = "local"
 )
@@ -50,7 +53,7 @@ func dirFlag() cli.Flag {
 }
 
 func coordinatorCommand() *cli.Command {
-	return group("coordinator", "make and run the network's coordinator", coordinatorInitCommand(), coordinatorServeCommand())
+	return group("coordinator", "make and run the network's coordinator", coordinatorInitCommand(), coordinatorServeCommand(), coordinatorReachCommand())
 }
 
 func coordinatorInitCommand() *cli.Command {
@@ -103,10 +106,7 @@ func initOptions(c *cli.Context) (coordinatorConfig, coordinator.InitOptions, er
 		Listen:  net.JoinHostPort(c.String("bind"), strconv.Itoa(int(c.Uint("http-port")))),
 		HubPort: uint16(c.Uint("hub-port")),
 	}
-	for _, h := range c.StringSlice("host") {
-		opt.URLs = append(opt.URLs, "http://"+net.JoinHostPort(h, strconv.Itoa(int(c.Uint("http-port")))))
-		opt.HubEndpoints = append(opt.HubEndpoints, net.JoinHostPort(h, strconv.Itoa(int(cfg.HubPort))))
-	}
+	opt.HubEndpoints, opt.URLs = reach(c.StringSlice("host"), cfg.HubPort, uint16(c.Uint("http-port")))
 	for _, s := range c.StringSlice("pool") {
 		p, err := netip.ParsePrefix(s)
 		if err != nil {
@@ -130,6 +130,46 @@ func initOptions(c *cli.Context) (coordinatorConfig, coordinator.InitOptions, er
 		}
 	}
 	return cfg, opt, nil
+}
+
+// reach is how boxes find a coordinator under its names.
+func reach(hosts []string, hubPort, httpPort uint16) (endpoints, urls []string) {
+	for _, h := range hosts {
+		endpoints = append(endpoints, net.JoinHostPort(h, strconv.Itoa(int(hubPort))))
+		urls = append(urls, "http://"+net.JoinHostPort(h, strconv.Itoa(int(httpPort))))
+	}
+	return endpoints, urls
+}
+
+func coordinatorReachCommand() *cli.Command {
+	return &cli.Command{
+		Name: "reach", Usage: "change the names and addresses under which boxes find the coordinator",
+		Description: `Boxes hear of it with their next plan, so the old address must work until all of them have it ("towpath node list"). Tokens that
+were made before keep the old address.`,
+		Flags: []cli.Flag{
+			dirFlag(),
+			&cli.StringSliceFlag{Name: "host", Required: true, Usage: "`NAME` or address, best first; replaces all there were"},
+		},
+		Action: func(c *cli.Context) error {
+			if _, err := args(c); err != nil {
+				return err
+			}
+			cfg, err := loadCoordinatorConfig(c.String("dir"))
+			if err != nil {
+				return err
+			}
+			_, port, err := net.SplitHostPort(cfg.Listen)
+			if err != nil {
+				return fmt.Errorf("read the enrolment port: %w", err)
+			}
+			httpPort, err := strconv.ParseUint(port, 10, 16)
+			if err != nil {
+				return fmt.Errorf("read the enrolment port: %w", err)
+			}
+			endpoints, urls := reach(c.StringSlice("host"), cfg.HubPort, uint16(httpPort))
+			return offline(c, adminClient(c).SetReach(c.Context, adminapi.Reach{HubEndpoints: endpoints, URLs: urls}))
+		},
+	}
 }
 
 // initCoordinator makes a network in dir. With a center it also makes the center's site and leaves a token where serve redeems it,
@@ -223,7 +263,7 @@ func serveCoordinator(ctx context.Context, dir string, log *slog.Logger) error {
 
 	tasks, ctx := errgroup.WithContext(ctx)
 	tasks.Go(func() error { return h.Run(ctx) })
-	tasks.Go(func() error { return serveHTTP(ctx, public, nodeapi.Public(co)) })
+	tasks.Go(func() error { return serveHTTP(ctx, netutil.LimitListener(public, maxPublicConns), nodeapi.Public(co)) })
 	tasks.Go(func() error {
 		return serveHTTP(ctx, admin, adminapi.Handler(co, func(*http.Request) string { return localActor }, log))
 	})

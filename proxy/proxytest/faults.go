@@ -112,7 +112,7 @@ func (f *faulty) before(want int, passed, cut, stall int64, end *deadline) (int,
 		return 0, end.block(f.closed)
 	}
 	if f.faults.Delay > 0 {
-		time.Sleep(f.faults.Delay)
+		<-time.After(f.faults.Delay)
 	}
 	for _, bound := range []int64{cut - passed, stall - passed, int64(f.faults.Chunk)} {
 		if bound > 0 {
