@@ -176,7 +176,7 @@ func (g *Gateway) apply(ctx context.Context) bool {
 		return false
 	}
 	if g.applied != m.Generation {
-		g.opt.Log.Info("NetMap applied", "generation", m.Generation)
+		g.opt.Log.Info("map applied", "generation", m.Generation)
 	}
 	g.applied, g.problem = m.Generation, ""
 	return complete

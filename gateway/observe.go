@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"strings"
@@ -70,7 +71,7 @@ func (g *Gateway) observeQueues(m wire.NetMap, now time.Time) {
 		switch {
 		case q.Parked > 0:
 			codes = append(codes, code)
-			g.health.Raise(code, health.Error, fmt.Sprintf("%d of queue %s were refused for good and wait for a decision: %s", q.Parked, q.Queue, q.LastError), now)
+			g.health.Raise(code, health.Error, fmt.Sprintf("%d of queue %s were refused for good and wait for a decision: %s", q.Parked, q.Queue, cmp.Or(q.ParkedError, "see the log")), now)
 		case q.Queued > 0 && !served[q.Queue]:
 			codes = append(codes, code)
 			g.health.Raise(code, health.Error, fmt.Sprintf("%d wait in queue %s, whose service this site may no longer use: allow it again", q.Queued, q.Queue), now)
@@ -150,16 +151,17 @@ func (g *Gateway) reportLoop(ctx context.Context, c control.Coordinator) error {
 // news is what of a report makes it worth sending at once: another map in force, another set of Conditions, something parked. A
 // generation that left this box's map as it was is none, and neither is a queue that fills and empties.
 func (g *Gateway) news(r wire.Report) string {
+	var b strings.Builder
 	g.mu.Lock()
-	s := fmt.Sprint(g.applied, r.ApplyError)
+	fmt.Fprintln(&b, g.applied, r.ApplyError)
 	g.mu.Unlock()
 	for _, c := range r.Conditions {
-		s += "\n" + c.Code + c.Severity
+		fmt.Fprintln(&b, c.Code, c.Severity)
 	}
 	for _, q := range r.Queues {
-		s += fmt.Sprint("\n", q.Name, q.Parked)
+		fmt.Fprintln(&b, q.Name, q.Parked)
 	}
-	return s
+	return b.String()
 }
 
 func (g *Gateway) report() (wire.Report, bool) {

@@ -103,7 +103,7 @@ func mask(n int) (hi, lo uint64) {
 // lengths is a set of prefix lengths from 1 to 128.
 type lengths struct{ a, b uint64 }
 
-func (l lengths) has(n int) bool { return l.upTo(n) == n && n > 0 }
+func (l *lengths) has(n int) bool { return l.upTo(n) == n && n > 0 }
 
 func (l *lengths) add(n int) { l.addRange(n, n) }
 
@@ -124,7 +124,7 @@ func (l *lengths) addAll(o lengths) {
 }
 
 // upTo returns the greatest member that is at most n, 0 when there is none.
-func (l lengths) upTo(n int) int {
+func (l *lengths) upTo(n int) int {
 	hi, lo := mask(n)
 	if x := l.b & lo; x != 0 {
 		return 128 - bits.TrailingZeros64(x)
@@ -136,7 +136,7 @@ func (l lengths) upTo(n int) int {
 }
 
 // least returns the smallest member, 0 when there is none.
-func (l lengths) least() int {
+func (l *lengths) least() int {
 	if l.a != 0 {
 		return 1 + bits.LeadingZeros64(l.a)
 	}

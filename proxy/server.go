@@ -128,7 +128,7 @@ func (s *Server) accept(ctx, sessions context.Context) error {
 			s.admit(sessions, c)
 			continue
 		case ctx.Err() != nil:
-			return nil
+			return nil //nolint:nilerr // the listener was closed because ctx is done
 		case !temporary(err):
 			return fmt.Errorf("accept on %s: %w", s.cfg.Name, err)
 		}

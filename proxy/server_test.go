@@ -216,7 +216,7 @@ func TestFailingHandlers(t *testing.T) {
 func TestPanicOfTheRuntimeIsExplained(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := start(t, proxy.ServerConfig{Handler: proxy.HandlerFunc(func(_ context.Context, c net.Conn) proxy.Result {
-			var none []int
+			none := make([]int, 0)
 			n, _ := c.Read(nil)
 			return proxy.Result{Items: none[n]}
 		})})

@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -93,8 +94,7 @@ func (c *children) failed() error {
 
 // stop ends all children in order, the last started first.
 func (c *children) stop() {
-	for i := len(c.all) - 1; i >= 0; i-- {
-		ch := c.all[i]
+	for _, ch := range slices.Backward(c.all) {
 		_ = ch.cmd.Process.Signal(syscall.SIGTERM)
 		select {
 		case <-ch.done:

@@ -124,8 +124,10 @@ func enroll(ctx context.Context, dir *state.Dir, text string, transport http.Rou
 	e, err := control.Enroll(ctx, &http.Client{Transport: transport}, tok, key, box.Facts(version, box.Interface))
 	switch {
 	case errors.Is(err, wire.ErrIdentity):
-		return control.Enrolled{}, &ui.Error{Err: err, Code: ui.ExitDenied,
-			Hint: "the token is of another network, or somebody on the way pretends to be the coordinator; ask the operator for a new token"}
+		return control.Enrolled{}, &ui.Error{
+			Err: err, Code: ui.ExitDenied,
+			Hint: "the token is of another network, or somebody on the way pretends to be the coordinator; ask the operator for a new token",
+		}
 	case errors.Is(err, control.ErrUnreachable):
 		return control.Enrolled{}, ui.Hint(err, "check this machine's network, and that the coordinator runs at %s", strings.Join(tok.URLs, " or "))
 	case err != nil:

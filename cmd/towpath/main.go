@@ -20,7 +20,7 @@ import (
 // Set by the linker, see the Makefile.
 var (
 	version    = "development"
-	commitDate = ""
+	commitDate = "" //nolint:gochecknoglobals // the linker sets variables only
 )
 
 func main() { os.Exit(run(os.Args)) }
@@ -146,16 +146,16 @@ func exitCode(c provisioning.Code) int {
 	return ui.ExitFailed
 }
 
-// Flags that many commands share.
-var (
-	jsonFlag = func() cli.Flag { return &cli.BoolFlag{Name: "json", Usage: "write JSON instead of a table"} }
-	logFlags = func() []cli.Flag {
-		return []cli.Flag{
-			&cli.BoolFlag{Name: "verbose", Aliases: []string{"v"}, Usage: "log every detail"},
-			&cli.BoolFlag{Name: "log-json", Usage: "log as JSON"},
-		}
+// jsonFlag is of all commands that read.
+func jsonFlag() cli.Flag { return &cli.BoolFlag{Name: "json", Usage: "write JSON instead of a table"} }
+
+// logFlags are of all commands that stay.
+func logFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.BoolFlag{Name: "verbose", Aliases: []string{"v"}, Usage: "log every detail"},
+		&cli.BoolFlag{Name: "log-json", Usage: "log as JSON"},
 	}
-)
+}
 
 // show writes v as JSON if asked for, else as table() says.
 func show(c *cli.Context, v any, table func(io.Writer) error) error {

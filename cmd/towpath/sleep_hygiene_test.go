@@ -2,6 +2,7 @@ package main_test
 
 import (
 	"go/ast"
+	"strings"
 	"testing"
 )
 
@@ -9,7 +10,7 @@ import (
 // must be the pause of a loop that polls, or wait for a channel instead.
 func TestNoSleepToWait(t *testing.T) {
 	for _, f := range loadSource(t) {
-		if !f.test || importsPath(f, "testing/synctest") {
+		if !strings.HasSuffix(f.path, "_test.go") || importsPath(f, "testing/synctest") {
 			continue
 		}
 		var loops []ast.Node

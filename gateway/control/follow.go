@@ -42,7 +42,7 @@ func (f *Follower) Run(ctx context.Context) error {
 			return f.Frame(fr)
 		})
 		if ctx.Err() != nil {
-			return nil
+			return nil //nolint:nilerr // the watch ended because ctx is done
 		}
 		if up && time.Since(began) > stableAfter {
 			wait = backoffMin

@@ -266,12 +266,12 @@ func TestProblemsAreProblemJSON(t *testing.T) {
 		status               int
 	}{
 		"the coordinator's": {"DELETE", "/v1/sites/nobody", "", 404},
-		"unknown field":     {"POST", "/v1/sites", `{"name":"x","kind":"clinic","colour":"red"}`, 422},
-		"missing field":     {"POST", "/v1/sites", `{"name":"x"}`, 422},
-		"no JSON":           {"POST", "/v1/sites", `{`, 400},
-		"no body":           {"POST", "/v1/sites", ``, 400},
-		"unknown query":     {"GET", "/v1/sites?colour=red", ``, 422},
-		"too long":          {"POST", "/v1/sites", `{"name":"` + strings.Repeat("x", 70<<10) + `","kind":"clinic"}`, 413},
+		"unknown field":     {http.MethodPost, "/v1/sites", `{"name":"x","kind":"clinic","hue":"red"}`, 422},
+		"missing field":     {http.MethodPost, "/v1/sites", `{"name":"x"}`, 422},
+		"no JSON":           {http.MethodPost, "/v1/sites", `{`, 400},
+		"no body":           {http.MethodPost, "/v1/sites", ``, 400},
+		"unknown query":     {http.MethodGet, "/v1/sites?hue=red", ``, 422},
+		"too long":          {http.MethodPost, "/v1/sites", `{"name":"` + strings.Repeat("x", 70<<10) + `","kind":"clinic"}`, 413},
 	} {
 		r := httptest.NewRequest(tc.method, tc.target, strings.NewReader(tc.body))
 		r.Header.Set("Content-Type", "application/json")
@@ -290,7 +290,7 @@ func TestProblemsAreProblemJSON(t *testing.T) {
 
 func TestBrowsersOfOtherSitesAreRefused(t *testing.T) {
 	_, _, h, _ := serve(t)
-	r := httptest.NewRequest("POST", "/v1/sites", strings.NewReader(`{"name":"x","kind":"clinic"}`))
+	r := httptest.NewRequest(http.MethodPost, "/v1/sites", strings.NewReader(`{"name":"x","kind":"clinic"}`))
 	r.Header.Set("Content-Type", "application/json")
 	r.Header.Set("Sec-Fetch-Site", "cross-site")
 	rec := httptest.NewRecorder()
@@ -317,7 +317,7 @@ type description struct {
 func describe(t *testing.T, h http.Handler) description {
 	t.Helper()
 	rec := httptest.NewRecorder()
-	h.ServeHTTP(rec, httptest.NewRequest("GET", "/openapi.json", nil))
+	h.ServeHTTP(rec, httptest.NewRequest(http.MethodGet, "/openapi.json", nil))
 	doc := description{text: rec.Body.Bytes()}
 	if err := json.Unmarshal(doc.text, &doc); err != nil {
 		t.Fatal(err)

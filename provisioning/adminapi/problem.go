@@ -72,15 +72,15 @@ func reword(_ huma.Context, _ string, v any) (any, error) {
 	if !ok {
 		return v, nil
 	}
-	detail := m.Detail
+	details := []string{m.Detail}
 	for _, e := range m.Errors {
-		detail += "; " + strings.TrimPrefix(e.Location+": ", ": ") + e.Message
+		details = append(details, strings.TrimPrefix(e.Location+": ", ": ")+e.Message)
 	}
 	code := provisioning.Invalid
 	if m.Status >= http.StatusInternalServerError {
 		code = internal
 	}
-	return newProblem(m.Status, code, detail, "the description of all requests is at /openapi.json"), nil
+	return newProblem(m.Status, code, strings.Join(details, "; "), "the description of all requests is at /openapi.json"), nil
 }
 
 // problemResponse describes a Problem in the document.

@@ -97,7 +97,7 @@ type SiteEndpoint struct {
 	Endpoint string `json:"endpoint" doc:"host:port; empty for a site that only calls out"`
 }
 
-// Token is a one-time right to enrol a box, without its secret.
+// Token is a one-time right to enroll a box, without its secret.
 type Token struct {
 	ID      string    `json:"id"`
 	Site    string    `json:"site"`

@@ -83,7 +83,7 @@ func (c *Coordinator) CreateService(ctx context.Context, actor string, n NewServ
 func targetIsLAN(tx store.Tx, target string) error {
 	ap, err := netip.ParseAddrPort(target)
 	if err != nil {
-		return nil // a name: the gateway resolves it on its own LAN
+		return nil //nolint:nilerr // a name: the gateway resolves it on its own LAN
 	}
 	ranges, err := tx.Ranges().List()
 	if err != nil {

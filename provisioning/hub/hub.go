@@ -82,7 +82,7 @@ func (h *Hub) serve(ctx context.Context, ln net.Listener) error {
 		late, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
 		defer cancel()
 		if srv.Shutdown(late) != nil {
-			srv.Close()
+			_ = srv.Close()
 		}
 	}()
 	err := srv.Serve(ln)

@@ -58,7 +58,8 @@ func sample() netmap.Snapshot {
 			{ID: "v3", Site: "s1", Name: "unused", Protocol: wire.HL7, Mode: wire.Queued, Target: "192.168.0.3:2575", Port: 2575, Created: at(3)},
 		},
 		Grants: []provisioning.Grant{
-			{Service: "v1", Site: "s2", LANPort: 11112, Created: at(4)}, {Service: "v1", Site: "s3", LANPort: 104, Created: at(5)},
+			{Service: "v1", Site: "s2", LANPort: 11112, Created: at(4)},
+			{Service: "v1", Site: "s3", LANPort: 104, Created: at(5)},
 			{Service: "v2", Site: "s1", LANPort: 2575, Created: at(6)},
 		},
 		Ranges: []provisioning.Range{
@@ -223,18 +224,27 @@ func TestCompileLeavesOutBrokenServicesAndGrants(t *testing.T) {
 		"service of odd protocol":  {func(s *netmap.Snapshot) { s.Services[0].Protocol = "fhir" }, pacsGone, `protocol is "fhir"`},
 		"service of odd mode":      {func(s *netmap.Snapshot) { s.Services[0].Mode = "" }, pacsGone, "mode"},
 		"service of no site":       {func(s *netmap.Snapshot) { s.Services[0].Site = "s9" }, pacsGone, "its service is missing or broken"},
-		"younger service, same port": {func(s *netmap.Snapshot) { s.Services[2].Port = 11112 }, []string{"his", "pacs"},
-			"port 11112 of its site belongs to pacs"},
+		"younger service, same port": {
+			func(s *netmap.Snapshot) { s.Services[2].Port = 11112 },
+			[]string{"his", "pacs"},
+			"port 11112 of its site belongs to pacs",
+		},
 		"younger service, same name": {func(s *netmap.Snapshot) { s.Services[2].Name = "pacs" }, []string{"his", "pacs"}, "same name"},
 		"grant of nothing":           {func(s *netmap.Snapshot) { s.Grants[0].Service = "v9" }, pacsGone, "its service is missing"},
 		"grant to nobody":            {func(s *netmap.Snapshot) { s.Grants[0].Site = "s9" }, pacsGone, "its site is missing"},
 		"grant to itself":            {func(s *netmap.Snapshot) { s.Grants[0].Site = "s1" }, pacsGone, "own service"},
 		"grant without port":         {func(s *netmap.Snapshot) { s.Grants[0].LANPort = 0 }, pacsGone, "no port"},
-		"grant twice": {func(s *netmap.Snapshot) { s.Grants = append(s.Grants, s.Grants[0]) }, []string{"his", "pacs"},
-			"it is there twice"},
+		"grant twice": {
+			func(s *netmap.Snapshot) { s.Grants = append(s.Grants, s.Grants[0]) },
+			[]string{"his", "pacs"},
+			"it is there twice",
+		},
 		"site of odd kind": {func(s *netmap.Snapshot) { s.Sites[3].Kind = "hospital" }, []string{"his", "pacs"}, `kind is "hospital"`},
-		"range with host bits": {func(s *netmap.Snapshot) { s.Ranges[6].Prefix = netip.MustParsePrefix("fd00:1::1/64") }, []string{"his", "pacs"},
-			"is not a prefix"},
+		"range with host bits": {
+			func(s *netmap.Snapshot) { s.Ranges[6].Prefix = netip.MustParsePrefix("fd00:1::1/64") },
+			[]string{"his", "pacs"},
+			"is not a prefix",
+		},
 	} {
 		s := sample()
 		tc.breakIt(&s)

@@ -129,5 +129,5 @@ func refuse(w http.ResponseWriter, err error) {
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
-	json.NewEncoder(w).Encode(refusal)
+	_ = json.NewEncoder(w).Encode(refusal)
 }

@@ -42,14 +42,14 @@ func do(h http.Handler, method, target, remote string, body []byte) *httptest.Re
 
 func TestPublicShowsNothingMore(t *testing.T) {
 	n, _ := newNetwork(t)
-	if rec := do(n.Public, "GET", "/", "192.0.2.1:1", nil); rec.Code != 200 || !strings.Contains(rec.Body.String(), "boxes enroll here") {
+	if rec := do(n.Public, http.MethodGet, "/", "192.0.2.1:1", nil); rec.Code != 200 || !strings.Contains(rec.Body.String(), "boxes enroll here") {
 		t.Errorf("GET /: %d %s", rec.Code, rec.Body)
 	}
 	for _, r := range []struct {
 		method, path string
 		want         int
 	}{
-		{"GET", wire.PathWatch, 404}, {"POST", wire.PathReport, 404}, {"GET", wire.PathEnroll, 405}, {"GET", "/v1/sites", 404}, {"POST", "/", 405},
+		{http.MethodGet, wire.PathWatch, 404}, {"POST", wire.PathReport, 404}, {http.MethodGet, wire.PathEnroll, 405}, {http.MethodGet, "/v1/sites", 404}, {"POST", "/", 405},
 	} {
 		if rec := do(n.Public, r.method, r.path, "192.0.2.1:1", nil); rec.Code != r.want {
 			t.Errorf("%s %s: status %d, want %d", r.method, r.path, rec.Code, r.want)
@@ -143,14 +143,14 @@ func TestControlKnowsItsCallers(t *testing.T) {
 		"a stranger":        {"POST", wire.PathReport, "10.201.0.99:5000", report, 403, provisioning.Denied},
 		"the hub itself":    {"POST", wire.PathReport, "10.201.0.1:5000", report, 403, provisioning.Denied},
 		"a socket":          {"POST", wire.PathReport, "@", report, 403, provisioning.Denied},
-		"a stranger looks":  {"GET", wire.PathWatch, "10.201.0.99:5000", nil, 403, provisioning.Denied},
+		"a stranger looks":  {http.MethodGet, wire.PathWatch, "10.201.0.99:5000", nil, 403, provisioning.Denied},
 		"no JSON":           {"POST", wire.PathReport, self + ":5000", []byte("{"), 400, provisioning.Invalid},
 		"too long":          {"POST", wire.PathReport, self + ":5000", make([]byte, wire.MaxReport+1), 400, provisioning.Invalid},
 		"newer format":      {"POST", wire.PathReport, self + ":5000", []byte(`{"format":9}`), 400, provisioning.Invalid},
-		"no generation":     {"GET", wire.PathWatch + "?have=new", self + ":5000", nil, 400, provisioning.Invalid},
+		"no generation":     {http.MethodGet, wire.PathWatch + "?have=new", self + ":5000", nil, 400, provisioning.Invalid},
 		"enrolment is out":  {"POST", wire.PathEnroll, self + ":5000", nil, 404, ""},
-		"identity is out":   {"GET", wire.PathIdentity, self + ":5000", nil, 404, ""},
-		"report by reading": {"GET", wire.PathReport, self + ":5000", nil, 405, ""},
+		"identity is out":   {http.MethodGet, wire.PathIdentity, self + ":5000", nil, 404, ""},
+		"report by reading": {http.MethodGet, wire.PathReport, self + ":5000", nil, 405, ""},
 	} {
 		rec := do(n.Control, tc.method, tc.target, tc.remote, tc.body)
 		if rec.Code != tc.want {
@@ -175,7 +175,7 @@ func TestControlHidesItsOwnProblems(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, rec := range []*httptest.ResponseRecorder{
-		do(n.Control, "POST", wire.PathReport, remote, []byte(`{"format":1}`)), do(n.Control, "GET", wire.PathWatch, remote, nil),
+		do(n.Control, "POST", wire.PathReport, remote, []byte(`{"format":1}`)), do(n.Control, http.MethodGet, wire.PathWatch, remote, nil),
 	} {
 		if rec.Code != 503 || strings.Contains(rec.Body.String(), "store") || strings.Contains(rec.Body.String(), "database") {
 			t.Errorf("without a database: %d %s", rec.Code, rec.Body)
@@ -214,11 +214,11 @@ func TestWatchFlushesAndEnds(t *testing.T) {
 	defer srv.Close()
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, "GET", "http://"+ln.Addr().String()+wire.PathWatch+"?have=0", nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+ln.Addr().String()+wire.PathWatch+"?have=0", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	res, err := http.DefaultClient.Do(req)
+	res, err := new(http.Client).Do(req)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -49,13 +49,13 @@ type public struct {
 
 func (p *public) about(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-	io.WriteString(w, "Towpath coordinator: boxes enroll here. There is nothing to see.\n")
+	_, _ = io.WriteString(w, "Towpath coordinator: boxes enroll here. There is nothing to see.\n")
 }
 
 func (p *public) identity(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")
-	json.NewEncoder(w).Encode(p.c.Identity())
+	_ = json.NewEncoder(w).Encode(p.c.Identity())
 }
 
 func (p *public) enroll(w http.ResponseWriter, r *http.Request) {
@@ -103,5 +103,5 @@ func (p *public) enroll(w http.ResponseWriter, r *http.Request) {
 	}
 	w.Header().Set("Content-Type", "application/octet-stream")
 	w.Header().Set("Cache-Control", "no-store")
-	w.Write(sealed)
+	_, _ = w.Write(sealed)
 }

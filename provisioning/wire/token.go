@@ -48,7 +48,7 @@ func NewSecret() Secret {
 func (s Secret) String() string { return "(secret)" }
 
 // Format hides the secret from every verb of fmt.
-func (s Secret) Format(f fmt.State, _ rune) { io.WriteString(f, s.String()) }
+func (s Secret) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, s.String()) }
 
 // LogValue hides the secret from slog.
 func (s Secret) LogValue() slog.Value { return slog.StringValue(s.String()) }
@@ -58,7 +58,7 @@ func (s Secret) MarshalText() ([]byte, error) {
 	return nil, errors.New("a secret is never encoded: use Token.Reveal")
 }
 
-// Token is what an operator hands to a box: where the coordinator is, how to know it, and the right to enrol once.
+// Token is what an operator hands to a box: where the coordinator is, how to know it, and the right to enroll once.
 type Token struct {
 	// ID names the token at the coordinator; it is no secret.
 	ID          string

@@ -176,8 +176,10 @@ func TestTokenNamesTheMistake(t *testing.T) {
 		"no such letter":  {change(9, func(s string) string { return s[:7] + "u" }), wire.ErrTokenTypo, "character 8 of group 9"},
 		"one missing":     {change(4, func(s string) string { return s[:3] + s[4:] }), wire.ErrTokenTypo, "one character is missing before character"},
 		"one too many":    {change(4, func(s string) string { return s[:3] + "x" + s[3:] }), wire.ErrTokenTypo, "of group 4 after enr1 is one too many"},
-		"neighbors swapped": {change(3, func(s string) string { return string([]byte{s[1], s[0]}) + s[2:] }), wire.ErrTokenTypo,
-			"character 2 of group 3 after enr1 and the one before are swapped"},
+		"neighbors swapped": {
+			change(3, func(s string) string { return string([]byte{s[1], s[0]}) + s[2:] }), wire.ErrTokenTypo,
+			"character 2 of group 3 after enr1 and the one before are swapped",
+		},
 		"groups swapped":  {strings.Join(append(append([]string{"enr1"}, groups[1], groups[3], groups[2]), groups[4:]...), "-"), wire.ErrTokenTypo, "copy it again"},
 		"end missing":     {strings.Join(groups[:10], "-"), wire.ErrTokenTruncated, fmt.Sprintf("72 of its %d characters", 8*(len(groups)-1))},
 		"cut in a group":  {text[:len(text)-13], wire.ErrTokenTruncated, "copy it again, to the end"},

@@ -75,6 +75,7 @@ func firstPDU(far net.Conn, lim pdu.Limits) ([]byte, *pdu.Reader, error) {
 	case pdu.TypeAssociateAC, pdu.TypeAssociateRJ, pdu.TypeAbort:
 		b, err := r.Whole()
 		return b, r, err
+	default:
 	}
 	return nil, nil, &pdu.Error{Reason: pdu.ReasonUnexpectedPDU, Message: h.Type.String() + " instead of an answer"}
 }

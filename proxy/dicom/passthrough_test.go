@@ -46,7 +46,7 @@ type passing struct {
 	network *proxytest.Network
 }
 
-func newPassing(t *testing.T, ctx context.Context, cfg dicom.RouterConfig) *passing {
+func newPassing(ctx context.Context, t *testing.T, cfg dicom.RouterConfig) *passing {
 	t.Helper()
 	n := proxytest.NewNetwork()
 	cfg.Routes = []dicom.Route{{Service: "PACS", AETitle: "PACS", Mode: dicom.PassThrough, Network: n, Target: farAddress}}
@@ -86,7 +86,7 @@ func write(t *testing.T, c net.Conn, b []byte) {
 }
 
 func TestPassThroughChangesNothing(t *testing.T) {
-	p := newPassing(t, t.Context(), dicom.RouterConfig{})
+	p := newPassing(t.Context(), t, dicom.RouterConfig{})
 	rq, early := oddRQ(t), []byte("written too early")
 	write(t, p.near, append(bytes.Clone(rq), early...))
 	far, err := p.far.Accept()
@@ -124,7 +124,7 @@ func TestPassThroughChangesNothing(t *testing.T) {
 
 // TestPassThroughHalfClose ends one direction and sends through the other.
 func TestPassThroughHalfClose(t *testing.T) {
-	p := newPassing(t, t.Context(), dicom.RouterConfig{})
+	p := newPassing(t.Context(), t, dicom.RouterConfig{})
 	rq := oddRQ(t)
 	write(t, p.near, rq)
 	far, err := p.far.Accept()
@@ -153,7 +153,7 @@ func TestPassThroughHalfClose(t *testing.T) {
 }
 
 func TestPassThroughForwardsARejection(t *testing.T) {
-	p := newPassing(t, t.Context(), dicom.RouterConfig{})
+	p := newPassing(t.Context(), t, dicom.RouterConfig{})
 	write(t, p.near, oddRQ(t))
 	far, err := p.far.Accept()
 	if err != nil {
@@ -183,7 +183,7 @@ func TestPassThroughUnreachable(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				p := newPassing(t, t.Context(), dicom.RouterConfig{HoldFor: 8 * time.Second})
+				p := newPassing(t.Context(), t, dicom.RouterConfig{HoldFor: 8 * time.Second})
 				far(t, p)
 				began := time.Now()
 				write(t, p.near, oddRQ(t))
@@ -226,7 +226,7 @@ func closeNext(t *testing.T, p *passing, b []byte) {
 }
 
 func TestPassThroughNearGivesUp(t *testing.T) {
-	p := newPassing(t, t.Context(), dicom.RouterConfig{})
+	p := newPassing(t.Context(), t, dicom.RouterConfig{})
 	write(t, p.near, oddRQ(t))
 	far, err := p.far.Accept()
 	if err != nil {
@@ -248,7 +248,7 @@ func TestPassThroughStops(t *testing.T) {
 	for name, inside := range map[string]bool{"between PDUs": false, "inside a PDU": true} {
 		t.Run(name, func(t *testing.T) {
 			ctx, cancel := context.WithCancel(t.Context())
-			p := newPassing(t, ctx, dicom.RouterConfig{})
+			p := newPassing(ctx, t, dicom.RouterConfig{})
 			rq := oddRQ(t)
 			write(t, p.near, rq)
 			far, err := p.far.Accept()
@@ -287,7 +287,7 @@ func TestPassThroughSilence(t *testing.T) {
 	}{"both silent": {false, 30 * time.Minute}, "one ended": {true, 30 * time.Second}} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				p := newPassing(t, t.Context(), dicom.RouterConfig{})
+				p := newPassing(t.Context(), t, dicom.RouterConfig{})
 				rq := oddRQ(t)
 				write(t, p.near, rq)
 				far, err := p.far.Accept()

@@ -101,6 +101,7 @@ func (s *sink) receipt(resp dimse.Response) (spool.Receipt, error) {
 	case dimse.ClassPermanent:
 		return spool.Receipt{}, spool.Permanent(fmt.Errorf("%s refused the object with status %s: look up the reason in its log, "+
 			"then send the object again or remove it", s.calledAE, resp.Status))
+	default:
 	}
 	return spool.Receipt{}, spool.Permanent(fmt.Errorf("%s answered a C-STORE with status %s, which has no meaning there: "+
 		"report it to its maker", s.calledAE, resp.Status))

@@ -171,8 +171,11 @@ func TestSinkDelivers(t *testing.T) {
 			})
 		}
 		want := []store{
-			{Instance: "1.2.1", Data: "data 0"}, {Instance: "1.2.2", Data: "data 1", Originator: "WS1", Message: 77},
-			{Instance: "1.2.3", Data: "data 2"}, {Instance: "1.2.4", Data: "data 3"}, {Instance: "1.2.5", Data: "data 4"},
+			{Instance: "1.2.1", Data: "data 0"},
+			{Instance: "1.2.2", Data: "data 1", Originator: "WS1", Message: 77},
+			{Instance: "1.2.3", Data: "data 2"},
+			{Instance: "1.2.4", Data: "data 3"},
+			{Instance: "1.2.5", Data: "data 4"},
 		}
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Error(diff)

@@ -53,8 +53,12 @@ func TestRouting(t *testing.T) {
 			return b.send(t, hl7.SampleOrder(time.Now(), "1", p))
 		}
 		for _, tc := range []struct{ app, facility, queue string }{
-			{"CARDIO", "CENTER", "both"}, {"CARDIO", "", "app"}, {"CARDIO", "ELSEWHERE", "app"}, {"CARDIO^1.2.3^ISO", "CENTER^4.5^ISO", "both"},
-			{" CARDIO ", "CENTER", "both"}, {"RADIO", "NORTH", "north"},
+			{"CARDIO", "CENTER", "both"},
+			{"CARDIO", "", "app"},
+			{"CARDIO", "ELSEWHERE", "app"},
+			{"CARDIO^1.2.3^ISO", "CENTER^4.5^ISO", "both"},
+			{" CARDIO ", "CENTER", "both"},
+			{"RADIO", "NORTH", "north"},
 		} {
 			before := map[string]int{}
 			for _, st := range b.queue.Stats() {

@@ -94,7 +94,9 @@ type QueueStats struct {
 	Bytes         int64     `json:"bytes"`
 	Delivered     uint64    `json:"delivered"` // since the Spool was opened
 	OldestCreated time.Time `json:"oldest_created,omitzero"`
-	LastError     string    `json:"last_error,omitempty"`
+	// LastError is why the last delivery failed; empty after one that did not. ParkedError is why the oldest of the parked was refused.
+	LastError   string `json:"last_error,omitempty"`
+	ParkedError string `json:"parked_error,omitempty"`
 }
 
 // Queue is the face that producers and consumers see. *Spool implements it; so does a memory fake for tests.

@@ -131,7 +131,7 @@ func (h *history) check(s *Spool) error {
 		}
 		got, err := s.readAll(it.ID)
 		if err != nil || !bytes.Equal(got, payload) {
-			return fmt.Errorf("item %s: %d bytes, %v; want %d", it.ID, len(got), err, len(payload))
+			return fmt.Errorf("item %s: %d bytes, want %d: %w", it.ID, len(got), len(payload), err)
 		}
 	}
 	for id, f := range h.fates {

@@ -62,7 +62,7 @@ func (d description) tail() ([]byte, error) {
 		return nil, fmt.Errorf("describe the item: %w", err)
 	}
 	crc := crc32.Checksum(b, crc32.MakeTable(crc32.Castagnoli))
-	b = binary.BigEndian.AppendUint32(b, uint32(len(b))) //nolint:gosec // at most maxDescription
+	b = binary.BigEndian.AppendUint32(b, uint32(len(b))) // at most maxDescription
 	b = binary.BigEndian.AppendUint32(b, crc)
 	return append(b, tailMark...), nil
 }

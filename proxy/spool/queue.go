@@ -112,10 +112,14 @@ func (q *queue) take(now time.Time) (*entry, time.Duration) {
 
 func (q *queue) stats() QueueStats {
 	st := QueueStats{Queue: q.name, Delivered: q.delivered, LastError: q.lastError}
+	var oldest ID // of the parked
 	for _, e := range q.entries {
 		st.Bytes += e.size
 		if e.state == StateParked {
 			st.Parked++
+			if e.lastError != "" && (oldest == "" || e.id < oldest) {
+				oldest, st.ParkedError = e.id, e.lastError
+			}
 		} else {
 			st.Queued++
 		}

@@ -188,7 +188,7 @@ func (v *diskVolume) free() (int64, error) {
 	if err := unix.Fstatfs(int(v.lock.Fd()), &st); err != nil {
 		return 0, fmt.Errorf("ask for free space: %w", err)
 	}
-	return int64(st.Bavail) * int64(st.Bsize), nil //nolint:gosec,unconvert // types differ between systems; space fits 63 bits
+	return int64(st.Bavail) * int64(st.Bsize), nil //nolint:unconvert // types differ between systems; space fits 63 bits
 }
 
 func (v *diskVolume) close() error {

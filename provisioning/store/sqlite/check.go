@@ -20,7 +20,7 @@ func checkSchema(ctx context.Context, db *sql.DB) error {
 		return err
 	}
 	fresh := sql.OpenDB(c)
-	defer fresh.Close()
+	defer func() { _ = fresh.Close() }()
 	// A second connection would be a second, empty database.
 	fresh.SetMaxOpenConns(1)
 	if err := migrate(ctx, fresh, slog.New(slog.DiscardHandler)); err != nil {

@@ -12,8 +12,8 @@ type stamp struct{ time.Time }
 
 // The first and the last time that nanoseconds in 64 bits can tell.
 var (
-	minTime = time.Unix(0, -1<<63)
-	maxTime = time.Unix(0, 1<<63-1)
+	minTime = time.Unix(0, -1<<63)  //nolint:gochecknoglobals // a constant in all but name
+	maxTime = time.Unix(0, 1<<63-1) //nolint:gochecknoglobals // a constant in all but name
 )
 
 // nanos returns the column of a time.

@@ -16,7 +16,7 @@ import (
 // tx implements store.Tx.
 type tx struct {
 	// ctx is the transaction's own, which lives exactly as long.
-	ctx context.Context
+	ctx context.Context //nolint:containedctx // as of database/sql's own Tx
 	sql *sql.Tx
 	// prepared keeps statements by their text: a transaction that imports a plan runs the same few thousands of times.
 	prepared map[string]*sql.Stmt

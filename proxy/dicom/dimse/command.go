@@ -26,12 +26,13 @@ const (
 	CCancelRQ      Command = 0x0FFF
 )
 
+const responseBit Command = 0x8000
+
 const (
-	responseBit     Command = 0x8000
-	noDataSet               = 0x0101 // Command Data Set Type: none
-	withDataSet             = 0x0001
-	priorityMedium          = 0x0000
-	maxErrorComment         = 64 // LO
+	noDataSet       = 0x0101 // Command Data Set Type: none
+	withDataSet     = 0x0001
+	priorityMedium  = 0x0000
+	maxErrorComment = 64 // LO
 )
 
 // IsResponse reports whether c is a response.

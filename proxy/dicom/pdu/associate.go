@@ -66,8 +66,10 @@ const (
 
 // String returns the standard's words.
 func (r ContextResult) String() string {
-	names := [...]string{"acceptance", "user rejection", "no reason (provider rejection)",
-		"abstract syntax not supported", "transfer syntaxes not supported"}
+	names := [...]string{
+		"acceptance", "user rejection", "no reason (provider rejection)",
+		"abstract syntax not supported", "transfer syntaxes not supported",
+	}
 	if r < contextResultUpperExclusive {
 		return names[r]
 	}

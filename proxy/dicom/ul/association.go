@@ -127,6 +127,7 @@ func (a *Association) next() (Action, []byte, error) {
 			return 0, nil, err
 		}
 		return 0, nil, &AbortedError{Abort: abort}
+	default:
 	}
 	a.inData = h.Type == pdu.TypeData
 	return action, body, nil
@@ -137,7 +138,7 @@ func foreign(h pdu.Header, s State, err error) error {
 	if s != Sta2 && s != Sta5 || !errors.As(err, new(*pdu.Error)) {
 		return err
 	}
-	said := ""
+	var said string
 	switch h.Type {
 	case 0x16:
 		said = "it speaks TLS to a port that does not; switch TLS off there or use the TLS port"

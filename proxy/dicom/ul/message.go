@@ -101,7 +101,7 @@ func (a *Association) skipData() error {
 // DataSet is the data set of the message that is being received, as a stream. It must be read to its end.
 type DataSet struct {
 	a         *Association
-	ctx       context.Context
+	ctx       context.Context //nolint:containedctx // an io.Reader cannot be handed one
 	contextID uint8
 	inside    bool // in a fragment
 	last      bool // that fragment is the last

@@ -96,6 +96,7 @@ func (a *Association) Release(ctx context.Context) error {
 			}
 			a.awaitClose()
 			return nil
+		default:
 		}
 	}
 }

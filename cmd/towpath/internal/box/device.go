@@ -21,6 +21,9 @@ const (
 )
 
 // Device makes the tunnel device: the backend asked for, or the best this machine allows. It also returns which one and why.
+//
+// On a machine's own network stack the overlay stays unreachable after the process has ended, in order or not: what is meant for the tunnel
+// must not leave by another way because a service was stopped.
 func Device(backend, iface string, log *slog.Logger) (gateway.Device, string, error) {
 	why := "asked for"
 	if backend == Auto {
@@ -35,7 +38,7 @@ func Device(backend, iface string, log *slog.Logger) (gateway.Device, string, er
 		}
 		return d, why, nil
 	case Userspace:
-		d, err := userspace.New(userspace.Options{Log: log, Interface: iface})
+		d, err := userspace.New(userspace.Options{Log: log, Interface: iface, KeepBlackhole: true})
 		if err != nil {
 			return nil, "", fmt.Errorf("make the userspace tunnel: %w", err)
 		}
