@@ -154,11 +154,13 @@ func TestPassThroughHalfClose(t *testing.T) {
 
 func TestPassThroughForwardsARejection(t *testing.T) {
 	p := newPassing(t.Context(), t, dicom.RouterConfig{})
-	write(t, p.near, oddRQ(t))
+	rq := oddRQ(t)
+	write(t, p.near, rq)
 	far, err := p.far.Accept()
 	if err != nil {
 		t.Fatal(err)
 	}
+	read(t, far, len(rq))
 	rj := pdu.AssociateRJ{Result: 1, Source: 1, Reason: 3}.Encode()
 	write(t, far, rj)
 	_ = far.Close()
