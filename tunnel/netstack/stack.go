@@ -47,13 +47,11 @@ func newStack(l *link) (*stack.Stack, error) {
 func setUp(s *stack.Stack, l *link) error {
 	sack := tcpip.TCPSACKEnabled(true)
 	moderate := tcpip.TCPModerateReceiveBufferOption(true)
-	rec := tcpip.TCPRecovery(0)
 	control := tcpip.CongestionControlOption("reno")
 	for _, o := range []tcpip.SettableTransportProtocolOption{
 		&sack,
 		&moderate,
 		&control,
-		&rec,
 		&tcpip.TCPReceiveBufferSizeRangeOption{Min: bufferMin, Default: bufferDefault, Max: bufferMax},
 		&tcpip.TCPSendBufferSizeRangeOption{Min: bufferMin, Default: bufferDefault, Max: bufferMax},
 	} {
