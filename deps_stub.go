@@ -24,4 +24,5 @@ import (
 	_ "pgregory.net/rapid"
 	_ "golang.org/x/crypto/blake2s"
 	_ "rsc.io/qr"
+	_ "github.com/jackc/pgx/v5/pgxpool"
 )
