@@ -87,12 +87,12 @@ func naive(doc, existing plandoc.Document) []string {
 			return false
 		}
 		pair := [2]plandoc.Kind{a.Kind, b.Kind}
-		switch {
-		case pair == [2]plandoc.Kind{plandoc.Pool, plandoc.Pool}:
+		switch pair {
+		case [2]plandoc.Kind{plandoc.Pool, plandoc.Pool}:
 			return a.Prefix == b.Prefix
-		case pair == [2]plandoc.Kind{plandoc.Pool, plandoc.Allocation}:
+		case [2]plandoc.Kind{plandoc.Pool, plandoc.Allocation}:
 			return b.Prefix.Bits() < a.Prefix.Bits()
-		case pair == [2]plandoc.Kind{plandoc.Allocation, plandoc.Pool}:
+		case [2]plandoc.Kind{plandoc.Allocation, plandoc.Pool}:
 			return a.Prefix.Bits() < b.Prefix.Bits()
 		}
 		excl := func(a, b plandoc.Kind) bool {
@@ -103,8 +103,9 @@ func naive(doc, existing plandoc.Document) []string {
 				return b != plandoc.Pool
 			case plandoc.Reserved:
 				return b == plandoc.Reserved
+			default:
+				return false
 			}
-			return false
 		}
 		return excl(a.Kind, b.Kind) || excl(b.Kind, a.Kind)
 	}

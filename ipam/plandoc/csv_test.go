@@ -69,14 +69,18 @@ func TestReadCSVTakesWhatPeopleHave(t *testing.T) {
 		"masks":       {"site,range,comment\npraxis-nord,10.1.0.0 255.255.255.0,\"MRT, Zürich\"\npraxis-sued,10.1.1.0/255.255.255.0\n", two},
 		"mask column": {"site;network;mask;comment\npraxis-nord;10.1.0.0;255.255.255.0;MRT, Zürich\npraxis-sued;10.1.1.0;24;\n", two},
 		"spans":       {"site,range,comment\npraxis-nord,10.1.0.0-10.1.0.255,\"MRT, Zürich\"\npraxis-sued,10.1.1.0 – 10.1.1.255\n", two},
-		"line break in a cell": {"site;range;comment\npraxis-nord;10.1.0.0/24;\"MRT,\nZürich\"\n\n;;\npraxis-sued;10.1.1.0/24;\n",
-			[]plandoc.Entry{nord, {Kind: sued.Kind, Prefix: sued.Prefix, Owner: sued.Owner, Line: 6}}},
-		"kinds": {"site,range,comment,kind,until\n,10.0.0.0/8,,Pool\n,10.9.0.0/16,spare\n,10.8.0.0/24,,allocation,31.12.2026\nnord,192.168.178.0/24,,LAN,\n",
+		"line break in a cell": {
+			"site;range;comment\npraxis-nord;10.1.0.0/24;\"MRT,\nZürich\"\n\n;;\npraxis-sued;10.1.1.0/24;\n",
+			[]plandoc.Entry{nord, {Kind: sued.Kind, Prefix: sued.Prefix, Owner: sued.Owner, Line: 6}},
+		},
+		"kinds": {
+			"site,range,comment,kind,until\n,10.0.0.0/8,,Pool\n,10.9.0.0/16,spare\n,10.8.0.0/24,,allocation,31.12.2026\nnord,192.168.178.0/24,,LAN,\n",
 			[]plandoc.Entry{
 				entry(plandoc.Pool, "10.0.0.0/8", "", "", 2), entry(plandoc.Reserved, "10.9.0.0/16", "", "spare", 3),
 				{Kind: plandoc.Allocation, Prefix: netip.MustParsePrefix("10.8.0.0/24"), Until: time.Date(2026, 12, 31, 0, 0, 0, 0, time.UTC), Line: 4},
 				entry(plandoc.LAN, "192.168.178.0/24", "nord", "", 5),
-			}},
+			},
+		},
 		"split": {"nord,10.1.0.1-10.1.0.6\n", []plandoc.Entry{
 			entry(plandoc.Allocation, "10.1.0.1/32", "nord", "", 1), entry(plandoc.Allocation, "10.1.0.2/31", "nord", "", 1),
 			entry(plandoc.Allocation, "10.1.0.4/31", "nord", "", 1), entry(plandoc.Allocation, "10.1.0.6/32", "nord", "", 1),

@@ -40,15 +40,15 @@ func (c Change) String() string {
 
 // describe names an entry with all that it says.
 func describe(e Entry) string {
-	s := e.String()
+	parts := []string{e.String()}
 	for _, f := range []struct{ what, text string }{
 		{"purpose ", e.Purpose}, {"label ", e.Label}, {"", e.Note}, {"until ", formatTime(e.Until)},
 	} {
 		if f.text != "" {
-			s += ", " + f.what + f.text
+			parts = append(parts, f.what+f.text)
 		}
 	}
-	return s
+	return strings.Join(parts, ", ")
 }
 
 // Diff says how to make b of a, by address. Ranges of one prefix are the same range changed if they agree in kind and owner, else in
