@@ -20,7 +20,8 @@ const selectEvent = `SELECT seq, at, actor, action, subject, detail, prev, hash 
 func scanEvent(s scanner) (provisioning.Event, error) {
 	var v provisioning.Event
 	var at int64
-	err := s.Scan(&v.Seq, &at, text(&v.Actor), text(&v.Action), text(&v.Subject), text(&v.Detail), engine.Fixed(v.Prev[:]), engine.Fixed(v.Hash[:]))
+	err := s.Scan(&v.Seq, &at, text(&v.Actor), text(&v.Action), text(&v.Subject), text(&v.Detail),
+		engine.Fixed(v.Prev[:]), engine.Fixed(v.Hash[:]))
 	v.At = time.Unix(0, at).UTC()
 	return v, err
 }

@@ -18,7 +18,8 @@ func scanNode(s scanner) (provisioning.Node, error) {
 	var v provisioning.Node
 	var enrolled, seen engine.Stamp
 	var applied int64
-	err := s.Scan(text(&v.ID), text(&v.Site), text(&v.Kind), engine.Fixed(v.PublicKey[:]), &v.Address, engine.Document{Into: &v.Facts}, &enrolled, &seen, &applied,
+	err := s.Scan(text(&v.ID), text(&v.Site), text(&v.Kind), engine.Fixed(v.PublicKey[:]), &v.Address, engine.Document{Into: &v.Facts},
+		&enrolled, &seen, &applied,
 		text(&v.ApplyError), engine.Document{Into: &v.Conditions}, engine.Document{Into: &v.Queues})
 	v.Enrolled, v.LastSeen, v.Applied = enrolled.Time, seen.Time, uint64(applied)
 	return v, err

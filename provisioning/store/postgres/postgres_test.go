@@ -6,6 +6,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/towpath/towpath/provisioning"
 	"github.com/towpath/towpath/provisioning/store"
 	"github.com/towpath/towpath/provisioning/store/pgtest"
 	"github.com/towpath/towpath/provisioning/store/storetest"
@@ -56,4 +57,38 @@ func statements(t testing.TB, url, text string) {
 
 func TestContract(t *testing.T) {
 	storetest.Run(t, func(t *testing.T) store.Store { return openAt(t, pgtest.Start(t)) })
+}
+
+// TestRevisionWithinTransaction reads the revision between two changes of one transaction: an index built there is not true behind it.
+func TestRevisionWithinTransaction(t *testing.T) {
+	s := openAt(t, pgtest.Start(t))
+	var seen []uint64
+	look := func(tx store.Tx) {
+		t.Helper()
+		r, err := tx.Ranges().Revision()
+		if err != nil {
+			t.Fatal(err)
+		}
+		seen = append(seen, r)
+	}
+	if err := s.Update(t.Context(), func(tx store.Tx) error {
+		look(tx)
+		for _, p := range []string{"10.0.0.0/16", "10.1.0.0/16", "10.2.0.0/16"} {
+			if _, err := tx.Ranges().Create(rangeOf(provisioning.RangePool, p, "")); err != nil {
+				return err
+			}
+			if p != "10.2.0.0/16" {
+				look(tx)
+			}
+		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.View(t.Context(), func(tx store.Tx) error { look(tx); look(tx); return nil }); err != nil {
+		t.Fatal(err)
+	}
+	if len(seen) != 5 || seen[0] >= seen[1] || seen[1] >= seen[2] || seen[2] >= seen[3] || seen[3] != seen[4] {
+		t.Errorf("the revisions were %v, want a rise with every change", seen)
+	}
 }

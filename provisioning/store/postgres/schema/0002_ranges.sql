@@ -73,3 +73,13 @@ BEGIN
 END $$;
 
 CREATE TRIGGER ranges_revise AFTER INSERT OR DELETE ON ranges FOR EACH ROW EXECUTE FUNCTION ranges_revise();
+
+-- Who changes the plan waits for the turn of all writers first, as Store does. No rule needs this; without it, two writers of whom one
+-- waits for the other's range and the other for the network row would deadlock.
+CREATE FUNCTION ranges_await_turn() RETURNS trigger LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+BEGIN
+  PERFORM FROM network FOR UPDATE;
+  RETURN NULL;
+END $$;
+
+CREATE TRIGGER ranges_await_turn BEFORE INSERT OR DELETE ON ranges FOR EACH STATEMENT EXECUTE FUNCTION ranges_await_turn();
