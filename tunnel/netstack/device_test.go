@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -281,6 +282,69 @@ func TestLowerMTUHoldsForLiveConnections(t *testing.T) {
 	send(1 << 20)
 	if got := largest.Load(); got > 1280+overhead || got < 1200 {
 		t.Errorf("the largest packet has %d bytes after the MTU was lowered, want %d", got, 1280+overhead)
+	}
+}
+
+// Changing the port closes WireGuard's sockets and waits for its receivers, in the middle of everything.
+func TestPortChangesUnderLoad(t *testing.T) {
+	devices, confs := pair(t, tunneltest.NewNetwork(), 1280)
+	stop := make(chan struct{})
+	var flows sync.WaitGroup
+	var moved [2]atomic.Int64
+	for range 4 {
+		client, server := connect(t, devices)
+		for i, c := range []net.Conn{client, server} {
+			flows.Go(func() {
+				b := make([]byte, 256<<10)
+				for !closed(stop) {
+					if _, err := c.Write(b); err != nil {
+						return
+					}
+				}
+				_ = c.Close()
+			})
+			flows.Go(func() {
+				b := make([]byte, 256<<10)
+				for {
+					n, err := c.Read(b)
+					moved[i].Add(int64(n))
+					if err != nil {
+						return
+					}
+				}
+			})
+		}
+	}
+	for round := range 20 {
+		before := [2]int64{moved[0].Load(), moved[1].Load()}
+		i := round % 2 // in turn, or they would not find each other again
+		confs[i].ListenPort = uint16(40000 + round)
+		if err := devices[i].Configure(t.Context(), confs[i]); err != nil {
+			t.Fatal(err)
+		}
+		for i := range moved {
+			for end := time.Now().Add(tunneltest.Patience); moved[i].Load() < before[i]+1<<20; time.Sleep(time.Millisecond) {
+				if time.Now().After(end) {
+					t.Fatalf("round %d: nothing moves any more in direction %d", round, i)
+				}
+			}
+		}
+	}
+	close(stop)
+	for _, d := range devices {
+		if err := d.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	flows.Wait()
+}
+
+func closed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
 	}
 }
 

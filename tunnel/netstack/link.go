@@ -51,14 +51,20 @@ func (l *link) Attach(d stack.NetworkDispatcher) {
 
 func (l *link) IsAttached() bool { return l.dispatcher.Load() != nil }
 
-// WritePackets queues packets for WireGuard and waits while the queue is full.
+// WritePackets queues packets for WireGuard. It never waits: it also runs on the goroutine that delivers what WireGuard received, and
+// WireGuard waits for that one while it changes its port, with its senders held up.
 func (l *link) WritePackets(list stack.PacketBufferList) (int, tcpip.Error) {
 	for n, p := range list.AsSlice() {
 		select {
-		case l.outbound <- p.IncRef():
 		case <-l.done:
-			p.DecRef()
 			return n, &tcpip.ErrClosedForSend{}
+		default:
+		}
+		select {
+		case l.outbound <- p.IncRef():
+		default:
+			p.DecRef()
+			return n, &tcpip.ErrNoBufferSpace{}
 		}
 	}
 	return list.Len(), nil

@@ -11,9 +11,9 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
 )
 
-// queueLength is how many packets, each of up to 64 KiB before segmentation, the stack may be ahead of WireGuard. Their bytes are
-// shared with the TCP send buffers, which bound the memory; a full queue holds the senders up instead of losing packets.
-const queueLength = 256
+// queueLength is how many packets, each of up to 64 KiB before segmentation, the stack may be ahead of WireGuard before more are
+// dropped. TCP's windows keep it far below, and the bytes of its packets are shared with the send buffers, which bound the memory.
+const queueLength = 4096
 
 // queue is what the two faces of the virtual cable share: link, which the TCP/IP stack plugs into, and tunDevice, which WireGuard
 // does.

@@ -47,11 +47,15 @@ func newStack(l *link) (*stack.Stack, error) {
 func setUp(s *stack.Stack, l *link) error {
 	sack := tcpip.TCPSACKEnabled(true)
 	moderate := tcpip.TCPModerateReceiveBufferOption(true)
+	// Both choices are about connections that stand still for good or for seconds. The CUBIC of this gVisor can compute a window of
+	// nothing and then never sends again (google/gvisor#13958), and its RACK stalls more and longer after losses than SACK alone.
 	control := tcpip.CongestionControlOption("reno")
+	recovery := tcpip.TCPRecovery(0)
 	for _, o := range []tcpip.SettableTransportProtocolOption{
 		&sack,
 		&moderate,
 		&control,
+		&recovery,
 		&tcpip.TCPReceiveBufferSizeRangeOption{Min: bufferMin, Default: bufferDefault, Max: bufferMax},
 		&tcpip.TCPSendBufferSizeRangeOption{Min: bufferMin, Default: bufferDefault, Max: bufferMax},
 	} {

@@ -6,10 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
-	"slices"
 
 	"modernc.org/sqlite"
+
+	"github.com/towpath/towpath/provisioning/store/internal/engine"
 )
 
 // checkSchema compares the schema of the file with what the migrations make of an empty database, because the rules of the plan are worth
@@ -31,20 +31,7 @@ func checkSchema(ctx context.Context, db *sql.DB) error {
 	if err := errors.Join(err1, err2); err != nil {
 		return fmt.Errorf("read the schema: %w", err)
 	}
-	const hint = "restore a backup, or put it back as it was"
-	for _, name := range slices.Sorted(maps.Keys(want)) {
-		switch got, ok := have[name]; {
-		case !ok:
-			return fmt.Errorf("its schema was changed by hand: %s is missing: %s", name, hint)
-		case got != want[name]:
-			return fmt.Errorf("its schema was changed by hand: %s is not as this program made it: %s", name, hint)
-		}
-		delete(have, name)
-	}
-	for _, name := range slices.Sorted(maps.Keys(have)) {
-		return fmt.Errorf("its schema was changed by hand: %s is not of this program: %s", name, hint)
-	}
-	return nil
+	return engine.CheckSchema(want, have)
 }
 
 // schemaOf returns the text of every object by its type and name. SQLite's own, such as the statistics of ANALYZE, do not count.

@@ -6,6 +6,7 @@ import (
 
 	"github.com/towpath/towpath/provisioning"
 	"github.com/towpath/towpath/provisioning/store"
+	"github.com/towpath/towpath/provisioning/store/internal/engine"
 )
 
 // events implements store.Events.
@@ -19,19 +20,19 @@ const selectEvent = `SELECT seq, at, actor, action, subject, detail, prev, hash 
 func scanEvent(s scanner) (provisioning.Event, error) {
 	var v provisioning.Event
 	var at int64
-	err := s.Scan(&v.Seq, &at, &v.Actor, &v.Action, &v.Subject, &v.Detail, fixed(v.Prev[:]), fixed(v.Hash[:]))
+	err := s.Scan(&v.Seq, &at, &v.Actor, &v.Action, &v.Subject, &v.Detail, engine.Fixed(v.Prev[:]), engine.Fixed(v.Hash[:]))
 	v.At = time.Unix(0, at).UTC()
 	return v, err
 }
 
 func (g events) Append(e provisioning.Event) (provisioning.Event, error) {
 	v, err := g.append(e)
-	return v, wrap(err, "append the event %q", e.Action)
+	return v, engine.Wrap(err, "append the event %q", e.Action)
 }
 
 func (g events) append(e provisioning.Event) (provisioning.Event, error) {
-	if e.At.Before(minTime) || e.At.After(maxTime) {
-		return e, provisioning.Errorf(provisioning.Invalid, "the event has no time that can be kept")
+	if err := engine.CheckEventTime(e.At); err != nil {
+		return e, err
 	}
 	last, err := one(g.t, scanEvent, selectEvent+`ORDER BY seq DESC LIMIT 1`)
 	if err != nil && !errors.Is(err, store.ErrNotFound) {
@@ -46,7 +47,7 @@ func (g events) append(e provisioning.Event) (provisioning.Event, error) {
 
 func (g events) List(after uint64, limit int) ([]provisioning.Event, error) {
 	v, err := all(g.t, scanEvent, selectEvent+`WHERE seq > ? ORDER BY seq LIMIT ?`, int64(min(after, 1<<63-1)), max(limit, 0))
-	return v, wrap(err, "list the events")
+	return v, engine.Wrap(err, "list the events")
 }
 
 func (g events) Verify() (uint64, error) {
@@ -54,7 +55,7 @@ func (g events) Verify() (uint64, error) {
 	for {
 		page, err := g.List(prev.Seq, verifyPage)
 		if err != nil || len(page) == 0 {
-			return 0, wrap(err, "verify the events")
+			return 0, engine.Wrap(err, "verify the events")
 		}
 		for _, e := range page {
 			if !store.Follows(prev, e) {

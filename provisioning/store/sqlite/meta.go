@@ -2,6 +2,7 @@ package sqlite
 
 import (
 	"github.com/towpath/towpath/provisioning/store"
+	"github.com/towpath/towpath/provisioning/store/internal/engine"
 )
 
 // Generation implements store.Meta.
@@ -13,7 +14,7 @@ func (t *tx) Bump() (uint64, error) {
 		return t.generation, nil
 	}
 	if _, err := t.exec(`UPDATE network SET generation = ?`, t.generation+1); err != nil {
-		return 0, wrap(err, "raise the generation")
+		return 0, engine.Wrap(err, "raise the generation")
 	}
 	t.generation++
 	t.bumped = true
@@ -23,13 +24,13 @@ func (t *tx) Bump() (uint64, error) {
 // Setting implements store.Meta.
 func (t *tx) Setting(key string) (string, error) {
 	v, err := one(t, text, `SELECT value FROM settings WHERE key = ?`, key)
-	return v, wrap(err, "read the setting %q", key)
+	return v, engine.Wrap(err, "read the setting %q", key)
 }
 
 // SetSetting implements store.Meta.
 func (t *tx) SetSetting(key, value string) error {
 	_, err := t.exec(`INSERT INTO settings (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value`, key, value)
-	return wrap(err, "write the setting %q", key)
+	return engine.Wrap(err, "write the setting %q", key)
 }
 
 var _ store.Tx = (*tx)(nil)

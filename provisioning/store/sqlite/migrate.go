@@ -6,12 +6,10 @@ import (
 	"embed"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
-	"path"
-	"strconv"
-	"strings"
 	"time"
+
+	"github.com/towpath/towpath/provisioning/store/internal/engine"
 )
 
 //go:embed schema/*.sql
@@ -20,37 +18,9 @@ var schemaFiles embed.FS
 // applicationID marks the file as a coordinator's database ("towp").
 const applicationID = 0x746f7770
 
-// migration is one step of the schema: the number its file name begins with, and its statements. A released one never changes.
-type migration struct {
-	version int
-	name    string
-	text    string
-}
-
-// migrations returns the steps in order, numbered 1, 2, 3….
-func migrations(files fs.FS) ([]migration, error) {
-	names, err := fs.Glob(files, "schema/*.sql")
-	if err != nil {
-		return nil, err
-	}
-	var out []migration
-	for i, name := range names {
-		number, _, _ := strings.Cut(path.Base(name), "_")
-		if v, err := strconv.Atoi(number); err != nil || v != i+1 {
-			return nil, fmt.Errorf("the migration %s is out of order: want number %d", name, i+1)
-		}
-		text, err := fs.ReadFile(files, name)
-		if err != nil {
-			return nil, err
-		}
-		out = append(out, migration{version: i + 1, name: path.Base(name), text: string(text)})
-	}
-	return out, nil
-}
-
 // migrate brings the schema up to date, each step in a transaction of its own.
 func migrate(ctx context.Context, db *sql.DB, log *slog.Logger) error {
-	steps, err := migrations(schemaFiles)
+	steps, err := engine.Migrations(schemaFiles)
 	if err != nil {
 		return err
 	}
@@ -64,7 +34,7 @@ func migrate(ctx context.Context, db *sql.DB, log *slog.Logger) error {
 
 // step runs the next migration that the file lacks. Deciding which and running it share a transaction, so that two programs that start
 // at once do it once.
-func step(ctx context.Context, db *sql.DB, steps []migration, log *slog.Logger) (done bool, err error) {
+func step(ctx context.Context, db *sql.DB, steps []engine.Migration, log *slog.Logger) (done bool, err error) {
 	tx, err := db.BeginTx(ctx, nil)
 	if err != nil {
 		return false, err
@@ -74,25 +44,24 @@ func step(ctx context.Context, db *sql.DB, steps []migration, log *slog.Logger) 
 	if err != nil {
 		return false, err
 	}
-	if have > len(steps) {
-		return false, fmt.Errorf("it has schema %d and this program knows up to %d: a newer program has written it, "+
-			"install that one again or restore a backup from before it", have, len(steps))
+	if err := engine.Newer(have, len(steps)); err != nil {
+		return false, err
 	}
 	if have == len(steps) {
 		return true, nil
 	}
 	m := steps[have]
-	if _, err := tx.ExecContext(ctx, m.text); err != nil {
-		return false, fmt.Errorf("migrate the schema with %s: %w", m.name, err)
+	if _, err := tx.ExecContext(ctx, m.Text); err != nil {
+		return false, fmt.Errorf("migrate the schema with %s: %w", m.Name, err)
 	}
 	if _, err := tx.ExecContext(ctx, `INSERT INTO migrations (version, name, applied) VALUES (?, ?, ?)`,
-		m.version, m.name, time.Now().UnixNano()); err != nil {
-		return false, fmt.Errorf("note the migration %s: %w", m.name, err)
+		m.Version, m.Name, time.Now().UnixNano()); err != nil {
+		return false, fmt.Errorf("note the migration %s: %w", m.Name, err)
 	}
 	if err := tx.Commit(); err != nil {
-		return false, fmt.Errorf("commit the migration %s: %w", m.name, err)
+		return false, fmt.Errorf("commit the migration %s: %w", m.Name, err)
 	}
-	log.Info("database schema migrated", "migration", m.name)
+	log.Info("database schema migrated", "migration", m.Name)
 	return false, nil
 }
 

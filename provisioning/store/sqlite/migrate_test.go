@@ -1,15 +1,14 @@
 package sqlite
 
 import (
-	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
-	"testing/fstest"
 
 	"github.com/towpath/towpath/provisioning"
 	"github.com/towpath/towpath/provisioning/store"
+	"github.com/towpath/towpath/provisioning/store/internal/engine"
 )
 
 func TestOpenAgainKeepsEverything(t *testing.T) {
@@ -147,34 +146,15 @@ func statement(t *testing.T, path, text string) {
 	}
 }
 
-func TestMigrationsAreNumbered(t *testing.T) {
-	for want, names := range map[string][]string{
-		"":                  {"0001_a.sql", "0002_b.sql"},
-		"want number 2":     {"0001_a.sql", "0003_b.sql"},
-		"want number 1":     {"0002_b.sql"},
-		"0001_b.sql is out": {"0001_a.sql", "0001_b.sql"},
-		"x.sql is out":      {"0001_a.sql", "x.sql"},
-	} {
-		files := fstest.MapFS{}
-		for _, n := range names {
-			files["schema/"+n] = &fstest.MapFile{Data: []byte("SELECT 1")}
-		}
-		got, err := migrations(files)
-		if want == "" && (err != nil || len(got) != 2) || want != "" && !strings.Contains(fmt.Sprint(err), want) {
-			t.Errorf("%v: %v, %v", names, got, err)
-		}
-	}
-}
-
 // TestMigrationIsAllOrNothing runs a step that fails half way.
 func TestMigrationIsAllOrNothing(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "towpath.db")
 	s := openAt(t, path)
-	steps, err := migrations(schemaFiles)
+	steps, err := engine.Migrations(schemaFiles)
 	if err != nil {
 		t.Fatal(err)
 	}
-	steps = append(steps, migration{len(steps) + 1, "bad.sql", `CREATE TABLE half (a INTEGER) STRICT; INSERT INTO nowhere VALUES (1)`})
+	steps = append(steps, engine.Migration{Version: len(steps) + 1, Name: "bad.sql", Text: `CREATE TABLE half (a INTEGER) STRICT; INSERT INTO nowhere VALUES (1)`})
 	if _, err := step(t.Context(), s.write, steps, nil); err == nil || !strings.Contains(err.Error(), "bad.sql") {
 		t.Errorf("got %v, want an error that names the step", err)
 	}

@@ -2,12 +2,12 @@ package sqlite
 
 import (
 	"errors"
-	"fmt"
 	"net/netip"
 	"time"
 
 	"github.com/towpath/towpath/provisioning"
 	"github.com/towpath/towpath/provisioning/store"
+	"github.com/towpath/towpath/provisioning/store/internal/engine"
 )
 
 // ranges implements store.Ranges. The rules are in schema/0002_ranges.sql.
@@ -41,8 +41,8 @@ func scanRange(s scanner) (provisioning.Range, error) {
 	var v provisioning.Range
 	var lo [16]byte
 	var family, bits int
-	var created, until stamp
-	err := s.Scan(&v.ID, &v.Kind, &family, &bits, fixed(lo[:]), &v.Owner, &v.Note, &created, &until)
+	var created, until engine.Stamp
+	err := s.Scan(&v.ID, &v.Kind, &family, &bits, engine.Fixed(lo[:]), &v.Owner, &v.Note, &created, &until)
 	if family == 4 {
 		bits -= mapped
 	}
@@ -58,9 +58,8 @@ type span struct {
 }
 
 func spanOf(p netip.Prefix) (span, error) {
-	if !p.IsValid() || p.Addr().Is4In6() || p != p.Masked() {
-		return span{}, provisioning.Errorf(provisioning.Invalid, "%v is no prefix of a plan", p).
-			WithHint("write the network's own address and a length, such as 10.64.0.0/10")
+	if err := engine.CheckPrefix(p); err != nil {
+		return span{}, err
 	}
 	s := span{family: 6, bits: p.Bits(), lo: blobOf(p.Addr()), hi: blobOf(p.Addr())}
 	if p.Addr().Is4() {
@@ -74,7 +73,7 @@ func spanOf(p netip.Prefix) (span, error) {
 
 func (g ranges) Create(r provisioning.Range) (provisioning.Range, error) {
 	v, err := g.create(r)
-	return v, wrap(err, "create the %s range %v", r.Kind, r.Prefix)
+	return v, engine.Wrap(err, "create the %s range %v", r.Kind, r.Prefix)
 }
 
 func (g ranges) create(r provisioning.Range) (provisioning.Range, error) {
@@ -84,7 +83,7 @@ func (g ranges) create(r provisioning.Range) (provisioning.Range, error) {
 	}
 	res, err := g.t.result(`INSERT INTO ranges (kind, family, bits, lo, hi, prefix_text, owner, note, created, until)
 		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
-		r.Kind, s.family, s.bits, s.lo, s.hi, r.Prefix.String(), r.Owner, r.Note, nanos(r.Created), nanos(r.Until))
+		r.Kind, s.family, s.bits, s.lo, s.hi, r.Prefix.String(), r.Owner, r.Note, engine.Nanos(r.Created), engine.Nanos(r.Until))
 	if errors.Is(err, store.ErrOverlap) {
 		return r, g.inTheWay(r, err)
 	}
@@ -101,46 +100,17 @@ func (g ranges) inTheWay(r provisioning.Range, err error) error {
 	if lookErr != nil {
 		return errors.Join(err, lookErr)
 	}
-	for _, o := range others {
-		if excludes(r.Kind, o.Kind) {
-			return fmt.Errorf("%w: %v, %s", err, o.Prefix, describe(o))
-		}
-	}
-	return err
-}
-
-// excludes says which kinds the schema keeps apart. It only words an error.
-func excludes(a, b provisioning.RangeKind) bool {
-	plan := func(k provisioning.RangeKind) bool {
-		return k == provisioning.RangeAllocation || k == provisioning.RangeReserved
-	}
-	switch {
-	case plan(a) && plan(b), a == provisioning.RangePool && b == a:
-		return true
-	case a == provisioning.RangeForeign:
-		return b == provisioning.RangeAllocation
-	}
-	return a == provisioning.RangeAllocation && b == provisioning.RangeForeign
-}
-
-func describe(r provisioning.Range) string {
-	switch {
-	case !r.Until.IsZero():
-		return fmt.Sprintf("%s in quarantine until %s", r.Kind, r.Until.Format(time.DateOnly))
-	case r.Owner != "":
-		return fmt.Sprintf("%s of %s", r.Kind, r.Owner)
-	}
-	return string(r.Kind)
+	return engine.InTheWay(err, r.Kind, others)
 }
 
 func (g ranges) List() ([]provisioning.Range, error) {
 	v, err := all(g.t, scanRange, selectRange+orderRange)
-	return v, wrap(err, "list the ranges")
+	return v, engine.Wrap(err, "list the ranges")
 }
 
 func (g ranges) Of(owner string) ([]provisioning.Range, error) {
 	v, err := all(g.t, scanRange, selectRange+`WHERE owner = ? AND owner <> ''`+orderRange, owner)
-	return v, wrap(err, "list the ranges of %q", owner)
+	return v, engine.Wrap(err, "list the ranges of %q", owner)
 }
 
 // Overlapping asks for what starts inside p, and for what starts before and reaches into it: one neighbor of each disjoint kind, one for
@@ -151,28 +121,28 @@ func (g ranges) Overlapping(p netip.Prefix) ([]provisioning.Range, error) {
 		return nil, err
 	}
 	v, err := all(g.t, scanRange, overlappingRanges, s.family, s.lo, s.hi)
-	return v, wrap(err, "find the ranges that overlap %v", p)
+	return v, engine.Wrap(err, "find the ranges that overlap %v", p)
 }
 
 func (g ranges) Revision() (uint64, error) {
 	var v uint64
 	err := g.t.row(`SELECT range_revision FROM network`).Scan(&v)
-	return v, wrap(err, "read the revision of the ranges")
+	return v, engine.Wrap(err, "read the revision of the ranges")
 }
 
 func (g ranges) Quarantine(id int64, until time.Time) error {
-	if until.IsZero() {
-		return provisioning.Errorf(provisioning.Invalid, "a quarantine needs an end")
+	if err := engine.CheckQuarantine(until); err != nil {
+		return err
 	}
-	err := g.t.change(`UPDATE ranges SET owner = '', until = ? WHERE id = ? AND kind IN ('allocation', 'reserved')`, nanos(until), id)
-	return wrap(err, "quarantine the range %d", id)
+	err := g.t.change(`UPDATE ranges SET owner = '', until = ? WHERE id = ? AND kind IN ('allocation', 'reserved')`, engine.Nanos(until), id)
+	return engine.Wrap(err, "quarantine the range %d", id)
 }
 
 func (g ranges) Remove(id int64) error {
-	return wrap(g.t.change(`DELETE FROM ranges WHERE id = ?`, id), "remove the range %d", id)
+	return engine.Wrap(g.t.change(`DELETE FROM ranges WHERE id = ?`, id), "remove the range %d", id)
 }
 
 func (g ranges) Sweep(now time.Time) (int, error) {
-	n, err := g.t.exec(`DELETE FROM ranges WHERE until <= ?`, nanos(now))
-	return n, wrap(err, "remove what left quarantine")
+	n, err := g.t.exec(`DELETE FROM ranges WHERE until <= ?`, engine.Nanos(now))
+	return n, engine.Wrap(err, "remove what left quarantine")
 }

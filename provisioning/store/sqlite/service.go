@@ -2,6 +2,7 @@ package sqlite
 
 import (
 	"github.com/towpath/towpath/provisioning"
+	"github.com/towpath/towpath/provisioning/store/internal/engine"
 )
 
 // services implements store.Services.
@@ -11,7 +12,7 @@ const selectService = `SELECT id, site, name, protocol, ae_title, receiver, mode
 
 func scanService(s scanner) (provisioning.Service, error) {
 	var v provisioning.Service
-	var created stamp
+	var created engine.Stamp
 	err := s.Scan(&v.ID, &v.Site, &v.Name, &v.Protocol, &v.AETitle, &v.Receiver, &v.Mode, &v.Target, &v.Port, &created)
 	v.Created = created.Time
 	return v, err
@@ -20,27 +21,27 @@ func scanService(s scanner) (provisioning.Service, error) {
 func (g services) Create(s provisioning.Service) error {
 	_, err := g.t.exec(`INSERT INTO services (id, site, name, protocol, ae_title, receiver, mode, target, port, created)
 		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
-		s.ID, s.Site, s.Name, s.Protocol, s.AETitle, s.Receiver, s.Mode, s.Target, s.Port, nanos(s.Created))
-	return wrap(orphan(err), "create the service %q", s.Name)
+		s.ID, s.Site, s.Name, s.Protocol, s.AETitle, s.Receiver, s.Mode, s.Target, s.Port, engine.Nanos(s.Created))
+	return engine.Wrap(engine.Orphan(err), "create the service %q", s.Name)
 }
 
 func (g services) ByID(id provisioning.ServiceID) (provisioning.Service, error) {
 	v, err := one(g.t, scanService, selectService+`WHERE id = ?`, id)
-	return v, wrap(err, "read the service %q", id)
+	return v, engine.Wrap(err, "read the service %q", id)
 }
 
 func (g services) ByName(name string) (provisioning.Service, error) {
 	v, err := one(g.t, scanService, selectService+`WHERE name = ?`, name)
-	return v, wrap(err, "read the service %q", name)
+	return v, engine.Wrap(err, "read the service %q", name)
 }
 
 func (g services) List() ([]provisioning.Service, error) {
 	v, err := all(g.t, scanService, selectService+`ORDER BY name`)
-	return v, wrap(err, "list the services")
+	return v, engine.Wrap(err, "list the services")
 }
 
 func (g services) Remove(id provisioning.ServiceID) error {
-	return wrap(g.t.change(`DELETE FROM services WHERE id = ?`, id), "remove the service %q", id)
+	return engine.Wrap(g.t.change(`DELETE FROM services WHERE id = ?`, id), "remove the service %q", id)
 }
 
 // grants implements store.Grants.
@@ -48,7 +49,7 @@ type grants struct{ t *tx }
 
 func scanGrant(s scanner) (provisioning.Grant, error) {
 	var v provisioning.Grant
-	var created stamp
+	var created engine.Stamp
 	err := s.Scan(&v.Service, &v.Site, &v.LANPort, &created)
 	v.Created = created.Time
 	return v, err
@@ -56,16 +57,16 @@ func scanGrant(s scanner) (provisioning.Grant, error) {
 
 func (g grants) Create(v provisioning.Grant) error {
 	_, err := g.t.exec(`INSERT INTO grants (service, site, lan_port, created) VALUES (?, ?, ?, ?)`,
-		v.Service, v.Site, v.LANPort, nanos(v.Created))
-	return wrap(orphan(err), "grant the service %q to the site %q", v.Service, v.Site)
+		v.Service, v.Site, v.LANPort, engine.Nanos(v.Created))
+	return engine.Wrap(engine.Orphan(err), "grant the service %q to the site %q", v.Service, v.Site)
 }
 
 func (g grants) List() ([]provisioning.Grant, error) {
 	v, err := all(g.t, scanGrant, `SELECT service, site, lan_port, created FROM grants ORDER BY service, site`)
-	return v, wrap(err, "list the grants")
+	return v, engine.Wrap(err, "list the grants")
 }
 
 func (g grants) Remove(service provisioning.ServiceID, site provisioning.SiteID) error {
-	return wrap(g.t.change(`DELETE FROM grants WHERE service = ? AND site = ?`, service, site),
+	return engine.Wrap(g.t.change(`DELETE FROM grants WHERE service = ? AND site = ?`, service, site),
 		"withdraw the service %q from the site %q", service, site)
 }

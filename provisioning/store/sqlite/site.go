@@ -2,6 +2,7 @@ package sqlite
 
 import (
 	"github.com/towpath/towpath/provisioning"
+	"github.com/towpath/towpath/provisioning/store/internal/engine"
 )
 
 // sites implements store.Sites.
@@ -11,7 +12,7 @@ const selectSite = `SELECT id, name, kind, title, endpoint, created FROM sites `
 
 func scanSite(s scanner) (provisioning.Site, error) {
 	var v provisioning.Site
-	var created stamp
+	var created engine.Stamp
 	err := s.Scan(&v.ID, &v.Name, &v.Kind, &v.Title, &v.Endpoint, &created)
 	v.Created = created.Time
 	return v, err
@@ -19,31 +20,31 @@ func scanSite(s scanner) (provisioning.Site, error) {
 
 func (g sites) Create(s provisioning.Site) error {
 	_, err := g.t.exec(`INSERT INTO sites (id, name, kind, title, endpoint, created) VALUES (?, ?, ?, ?, ?, ?)`,
-		s.ID, s.Name, s.Kind, s.Title, s.Endpoint, nanos(s.Created))
-	return wrap(err, "create the site %q", s.Name)
+		s.ID, s.Name, s.Kind, s.Title, s.Endpoint, engine.Nanos(s.Created))
+	return engine.Wrap(err, "create the site %q", s.Name)
 }
 
 func (g sites) ByID(id provisioning.SiteID) (provisioning.Site, error) {
 	v, err := one(g.t, scanSite, selectSite+`WHERE id = ?`, id)
-	return v, wrap(err, "read the site %q", id)
+	return v, engine.Wrap(err, "read the site %q", id)
 }
 
 func (g sites) ByName(name string) (provisioning.Site, error) {
 	v, err := one(g.t, scanSite, selectSite+`WHERE name = ?`, name)
-	return v, wrap(err, "read the site %q", name)
+	return v, engine.Wrap(err, "read the site %q", name)
 }
 
 func (g sites) List() ([]provisioning.Site, error) {
 	v, err := all(g.t, scanSite, selectSite+`ORDER BY name`)
-	return v, wrap(err, "list the sites")
+	return v, engine.Wrap(err, "list the sites")
 }
 
 // Update leaves the time of creation as it is.
 func (g sites) Update(s provisioning.Site) error {
 	err := g.t.change(`UPDATE sites SET name = ?, kind = ?, title = ?, endpoint = ? WHERE id = ?`, s.Name, s.Kind, s.Title, s.Endpoint, s.ID)
-	return wrap(err, "change the site %q", s.ID)
+	return engine.Wrap(err, "change the site %q", s.ID)
 }
 
 func (g sites) Remove(id provisioning.SiteID) error {
-	return wrap(g.t.change(`DELETE FROM sites WHERE id = ?`, id), "remove the site %q", id)
+	return engine.Wrap(g.t.change(`DELETE FROM sites WHERE id = ?`, id), "remove the site %q", id)
 }

@@ -15,6 +15,7 @@ import (
 	"modernc.org/sqlite"
 
 	"github.com/towpath/towpath/provisioning/store"
+	"github.com/towpath/towpath/provisioning/store/internal/engine"
 )
 
 const (
@@ -33,7 +34,7 @@ type Options struct {
 // Store implements store.Store.
 type Store struct {
 	write, read *sql.DB
-	watch       *watch
+	watch       *engine.Watch
 }
 
 var _ store.Store = (*Store)(nil)
@@ -81,7 +82,7 @@ func open(ctx context.Context, path string, o Options) (_ *Store, err error) {
 	if err != nil {
 		return nil, err
 	}
-	s.watch = newWatch(generation)
+	s.watch = engine.NewWatch(generation)
 	return s, nil
 }
 
@@ -155,20 +156,20 @@ func (s *Store) Update(ctx context.Context, fn func(store.Tx) error) error {
 		return fmt.Errorf("commit: %w", err)
 	}
 	if t.bumped {
-		s.watch.raise(t.generation)
+		s.watch.Raise(t.generation)
 	}
 	return nil
 }
 
 // Watch implements store.Store.
 func (s *Store) Watch(ctx context.Context, have uint64) (uint64, error) {
-	return s.watch.above(ctx, have)
+	return s.watch.Above(ctx, have)
 }
 
 // Close waits for transactions to end and makes every Watch return.
 func (s *Store) Close() error {
 	if s.watch != nil {
-		s.watch.close()
+		s.watch.Close()
 	}
 	var errs []error
 	// The writer is last: closing the last connection folds the WAL into the file.
@@ -182,7 +183,7 @@ func (s *Store) Close() error {
 
 // closedOr returns store.ErrClosed when that is why the transaction did not begin.
 func (s *Store) closedOr(err error) error {
-	if s.watch.isClosed() {
+	if s.watch.Closed() {
 		return store.ErrClosed
 	}
 	return err

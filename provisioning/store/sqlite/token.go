@@ -5,6 +5,7 @@ import (
 
 	"github.com/towpath/towpath/provisioning"
 	"github.com/towpath/towpath/provisioning/store"
+	"github.com/towpath/towpath/provisioning/store/internal/engine"
 )
 
 // tokens implements store.Tokens.
@@ -14,8 +15,8 @@ const selectToken = `SELECT id, site, kind, hash, created, expires, used, used_b
 
 func scanToken(s scanner) (provisioning.Token, error) {
 	var v provisioning.Token
-	var created, expires, used, revoked stamp
-	err := s.Scan(&v.ID, &v.Site, &v.Kind, fixed(v.Hash[:]), &created, &expires, &used, &v.UsedBy, &revoked)
+	var created, expires, used, revoked engine.Stamp
+	err := s.Scan(&v.ID, &v.Site, &v.Kind, engine.Fixed(v.Hash[:]), &created, &expires, &used, &v.UsedBy, &revoked)
 	v.Created, v.Expires, v.Used, v.Revoked = created.Time, expires.Time, used.Time, revoked.Time
 	return v, err
 }
@@ -23,36 +24,36 @@ func scanToken(s scanner) (provisioning.Token, error) {
 func (g tokens) Create(k provisioning.Token) error {
 	_, err := g.t.exec(`INSERT INTO tokens (id, site, kind, hash, created, expires, used, used_by, revoked)
 		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`,
-		k.ID, k.Site, k.Kind, k.Hash[:], nanos(k.Created), nanos(k.Expires), nanos(k.Used), k.UsedBy, nanos(k.Revoked))
-	return wrap(orphan(err), "create the token %q", k.ID)
+		k.ID, k.Site, k.Kind, k.Hash[:], engine.Nanos(k.Created), engine.Nanos(k.Expires), engine.Nanos(k.Used), k.UsedBy, engine.Nanos(k.Revoked))
+	return engine.Wrap(engine.Orphan(err), "create the token %q", k.ID)
 }
 
 func (g tokens) ByID(id provisioning.TokenID) (provisioning.Token, error) {
 	v, err := one(g.t, scanToken, selectToken+`WHERE id = ?`, id)
-	return v, wrap(err, "read the token %q", id)
+	return v, engine.Wrap(err, "read the token %q", id)
 }
 
 func (g tokens) List() ([]provisioning.Token, error) {
 	v, err := all(g.t, scanToken, selectToken+`ORDER BY created DESC, id`)
-	return v, wrap(err, "list the tokens")
+	return v, engine.Wrap(err, "list the tokens")
 }
 
 func (g tokens) Use(id provisioning.TokenID, by provisioning.NodeID, at time.Time) error {
-	n, err := g.t.exec(`UPDATE tokens SET used = ?, used_by = ? WHERE id = ? AND used IS NULL AND revoked IS NULL`, nanos(at), by, id)
+	n, err := g.t.exec(`UPDATE tokens SET used = ?, used_by = ? WHERE id = ? AND used IS NULL AND revoked IS NULL`, engine.Nanos(at), by, id)
 	if err == nil && n == 0 {
 		// It is there and spent, or not there.
 		if _, err = g.ByID(id); err == nil {
 			err = store.ErrExists
 		}
 	}
-	return wrap(err, "use the token %q", id)
+	return engine.Wrap(err, "use the token %q", id)
 }
 
 func (g tokens) Revoke(id provisioning.TokenID, at time.Time) error {
-	return wrap(g.t.change(`UPDATE tokens SET revoked = coalesce(revoked, ?) WHERE id = ?`, nanos(at), id), "revoke the token %q", id)
+	return engine.Wrap(g.t.change(`UPDATE tokens SET revoked = coalesce(revoked, ?) WHERE id = ?`, engine.Nanos(at), id), "revoke the token %q", id)
 }
 
 func (g tokens) RemoveOf(site provisioning.SiteID) error {
 	_, err := g.t.exec(`DELETE FROM tokens WHERE site = ?`, site)
-	return wrap(err, "remove the tokens of the site %q", site)
+	return engine.Wrap(err, "remove the tokens of the site %q", site)
 }

@@ -161,19 +161,3 @@ func translate(err error) error {
 	}
 	return err
 }
-
-// orphan turns the ErrInUse of an insert into ErrNotFound.
-func orphan(err error) error {
-	if errors.Is(err, store.ErrInUse) {
-		return fmt.Errorf("%w: what it refers to", store.ErrNotFound)
-	}
-	return err
-}
-
-// wrap says what was being done, if it failed.
-func wrap(err error, format string, a ...any) error {
-	if err == nil {
-		return nil
-	}
-	return fmt.Errorf(format+": %w", append(a, err)...)
-}

@@ -1,0 +1,225 @@
+package prove
+
+import (
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/towpath/towpath/provisioning/wire"
+)
+
+func (p *Prover) proveService(r *report, name string) {
+	v := p.services[name]
+	r.at.Service = name
+	if len(v.decls) > 1 {
+		r.bad(Identity, "the service %s is there %d times", name, len(v.decls))
+	}
+}
+
+// proveOffers holds that the offers are exactly the services of the site that a grant makes known, each for exactly the users' addresses.
+func (p *Prover) proveOffers(r *report, d Node, s *mapState) {
+	ports := map[uint16]string{}
+	seen := map[string]bool{}
+	for _, o := range s.m.Offers {
+		r.at.Service = o.Service
+		if other, taken := ports[o.Port]; taken || seen[o.Service] {
+			r.bad(Reachable, "the map of node %s of %s offers %s at port %d, where or as which it has %s already", d.ID, d.Site, o.Service, o.Port, other)
+		}
+		ports[o.Port], seen[o.Service] = o.Service, true
+		v, ok := p.service(o.Service)
+		if !ok || v.Site != d.Site {
+			r.bad(Deny, "the map of node %s of %s offers %s, which is no service of the site", d.ID, d.Site, o.Service)
+			continue
+		}
+		if o.Protocol != v.Protocol || o.AETitle != v.AETitle || o.Port != v.Port || o.Target != v.Target || o.Port == 0 {
+			r.bad(Reachable, "the map of node %s of %s offers %s otherwise than it is: at port %d to %s", d.ID, d.Site, o.Service, o.Port, o.Target)
+		}
+		p.proveTarget(r, d, s, o)
+		p.proveSources(r, d, o)
+	}
+	if state := p.sites[d.Site]; state != nil {
+		for name := range state.offers {
+			r.at.Service = name
+			if v, ok := p.service(name); ok && v.Site == d.Site && !seen[name] && len(p.users(v)) > 0 {
+				r.bad(Reachable, "the map of node %s of %s does not offer %s, which is granted", d.ID, d.Site, name)
+			}
+		}
+	}
+	r.at.Service = ""
+}
+
+// users are the addresses that may use v, with their sites.
+func (p *Prover) users(v Service) map[netip.Prefix]string {
+	out := map[netip.Prefix]string{}
+	for user := range p.services[v.Name].users {
+		if !p.meet(user, v.Site) {
+			continue
+		}
+		for _, n := range p.nodesOf(user) {
+			if n.Address.IsValid() {
+				out[host(n.Address)] = user
+			}
+		}
+	}
+	return out
+}
+
+func (p *Prover) proveSources(r *report, d Node, o wire.Offer) {
+	v, _ := p.service(o.Service)
+	want := p.users(v)
+	seen := make(map[netip.Prefix]bool, len(o.From))
+	for _, f := range o.From {
+		r.at.Prefix = f.Prefix.String()
+		site, ok := want[f.Prefix]
+		switch {
+		case !ok && p.kindOf(d.Site) == wire.Clinic && p.kindOf(f.Site) == wire.Clinic:
+			r.bad(Isolated, "the clinic %s offers %s to %v of the clinic %s", d.Site, o.Service, f.Prefix, f.Site)
+		case !ok || site != f.Site:
+			r.bad(Deny, "node %s of %s offers %s to %v as %s, which no grant does", d.ID, d.Site, o.Service, f.Prefix, f.Site)
+		case seen[f.Prefix]:
+			r.bad(Deny, "node %s of %s offers %s to %v twice", d.ID, d.Site, o.Service, f.Prefix)
+		}
+		seen[f.Prefix] = true
+	}
+	for q, site := range want {
+		if !seen[q] {
+			r.at.Prefix = q.String()
+			r.bad(Reachable, "node %s of %s does not offer %s to %v of %s, which is granted", d.ID, d.Site, o.Service, q, site)
+		}
+	}
+	r.at.Prefix = ""
+}
+
+// proveTarget holds that what comes in by an offer cannot leave by the overlay: the target is no overlay address, and no use of this node.
+func (p *Prover) proveTarget(r *report, d Node, s *mapState, o wire.Offer) {
+	name, port, err := net.SplitHostPort(o.Target)
+	if err != nil {
+		r.bad(NoForward, "node %s of %s offers %s at %q, which is no host and port", d.ID, d.Site, o.Service, o.Target)
+		return
+	}
+	local := strings.EqualFold(strings.TrimSuffix(name, "."), "localhost")
+	if a, err := netip.ParseAddr(name); err == nil {
+		a = a.Unmap().WithZone("")
+		local = a.IsLoopback()
+		if p.plan.inPool(a) || a == p.hub.Address || a.IsUnspecified() || a.IsMulticast() {
+			r.bad(NoForward, "node %s of %s offers %s at %s, which is an overlay address or none of one machine: it would forward", d.ID, d.Site, o.Service, o.Target)
+		}
+	} else {
+		if numeric(name) {
+			r.bad(NoForward, "node %s of %s offers %s at %s, which could be read as an overlay address", d.ID, d.Site, o.Service, o.Target)
+		}
+		r.named++
+	}
+	if local && slices.ContainsFunc(s.m.Uses, func(u wire.Use) bool { return portText(u.LANPort) == port }) {
+		r.bad(NoForward, "node %s of %s offers %s at %s, which is a use of its own: it would forward", d.ID, d.Site, o.Service, o.Target)
+	}
+}
+
+// numeric reports whether some resolvers would take a name for an address: its last label is a number.
+func numeric(name string) bool {
+	labels := strings.Split(strings.TrimSuffix(strings.ToLower(name), "."), ".")
+	last := labels[len(labels)-1]
+	return strings.Trim(last, "0123456789") == "" || strings.HasPrefix(last, "0x")
+}
+
+// proveUses holds that the uses are exactly the services granted to the site, each at an address of its own site's node, and that a sender
+// on the LAN can tell them apart.
+func (p *Prover) proveUses(r *report, d Node, s *mapState) {
+	seen := map[string]bool{}
+	doors := newDoors()
+	for _, u := range s.m.Uses {
+		r.at.Service = u.Service
+		v, ok := p.service(u.Service)
+		grants := p.grants[grantKey{u.Service, d.Site}]
+		switch {
+		case !ok || len(grants) == 0 || v.Site != u.Site:
+			r.bad(Deny, "the map of node %s of %s uses %s of %s, which is not granted", d.ID, d.Site, u.Service, u.Site)
+			continue
+		case !p.meet(v.Site, d.Site):
+			r.bad(Isolated, "the clinic %s uses %s of %s", d.Site, u.Service, v.Site)
+			continue
+		case seen[u.Service]:
+			r.bad(Reachable, "the map of node %s of %s uses %s twice", d.ID, d.Site, u.Service)
+		case u.Protocol != v.Protocol || u.Mode != v.Mode || u.AETitle != v.AETitle || u.Receiver != v.Receiver || u.Address.Port() != v.Port:
+			r.bad(Reachable, "the map of node %s of %s uses %s otherwise than it is", d.ID, d.Site, u.Service)
+		case u.LANPort == 0 || len(grants) == 1 && u.LANPort != grants[0].LANPort:
+			r.bad(Reachable, "the map of node %s of %s has %s at LAN port %d, granted is %d", d.ID, d.Site, u.Service, u.LANPort, grants[0].LANPort)
+		}
+		seen[u.Service] = true
+		if other, taken := doors.enter(u); taken {
+			r.bad(Reachable, "the map of node %s of %s cannot tell %s from %s at LAN port %d", d.ID, d.Site, u.Service, other, u.LANPort)
+		}
+		if !slices.ContainsFunc(p.nodesOf(v.Site), func(n Node) bool { return n.Address == u.Address.Addr() }) {
+			r.at.Prefix = u.Address.String()
+			r.bad(Reachable, "the map of node %s of %s uses %s at %v, which is no node's of %s", d.ID, d.Site, u.Service, u.Address, v.Site)
+			r.at.Prefix = ""
+		}
+	}
+	if state := p.sites[d.Site]; state != nil {
+		for name := range state.uses {
+			r.at.Service = name
+			if v, ok := p.service(name); ok && p.meet(v.Site, d.Site) && !seen[name] && len(p.nodesOf(v.Site)) > 0 {
+				r.bad(Reachable, "the map of node %s of %s lacks the use of %s of %s, which is granted", d.ID, d.Site, name, v.Site)
+			}
+		}
+	}
+	r.at.Service = ""
+}
+
+// doors are the ways in from the LAN of one node.
+type doors struct {
+	protocol map[uint16]wire.Use
+	exact    map[doorKey]string
+}
+
+type doorKey struct {
+	port uint16
+	name string
+}
+
+func newDoors() doors { return doors{protocol: map[uint16]wire.Use{}, exact: map[doorKey]string{}} }
+
+// enter adds a use and returns an earlier one that a message for it could be meant for. AE titles count without case and the spaces
+// around them; an HL7 use without receiver takes all of its port, one with an application takes all facilities of it.
+func (d doors) enter(u wire.Use) (string, bool) {
+	first, shared := d.protocol[u.LANPort]
+	if !shared {
+		d.protocol[u.LANPort] = u
+	}
+	if shared && first.Protocol != u.Protocol {
+		return first.Service, true
+	}
+	if u.Protocol == wire.DICOM {
+		return d.claim(doorKey{u.LANPort, fold(strings.TrimSpace(u.AETitle))}, u.Service)
+	}
+	if shared && (u.Receiver == "" || first.Receiver == "") {
+		return first.Service, true
+	}
+	app, _, one := strings.Cut(u.Receiver, "^")
+	// Of one application, "APP" is any facility, "APP^" that there is one with a facility.
+	whole, some := doorKey{u.LANPort, fold(app)}, doorKey{u.LANPort, fold(app) + "^"}
+	if !one {
+		if other, taken := d.exact[some]; taken {
+			return other, true
+		}
+		return d.claim(whole, u.Service)
+	}
+	if other, taken := d.exact[whole]; taken {
+		return other, true
+	}
+	if _, taken := d.exact[some]; !taken {
+		d.exact[some] = u.Service
+	}
+	return d.claim(doorKey{u.LANPort, fold(u.Receiver)}, u.Service)
+}
+
+func (d doors) claim(k doorKey, service string) (string, bool) {
+	if other, taken := d.exact[k]; taken {
+		return other, true
+	}
+	d.exact[k] = service
+	return "", false
+}
+
+func fold(s string) string { return strings.ToLower(strings.ToUpper(s)) }

@@ -1,0 +1,104 @@
+package prove
+
+import (
+	"slices"
+	"strconv"
+
+	"github.com/towpath/towpath/provisioning/wire"
+)
+
+// proveGrant walks from each node of the using site to the service, through the maps of both sides and nothing else.
+func (p *Prover) proveGrant(r *report, k grantKey) {
+	grants := p.grants[k]
+	if len(grants) == 0 {
+		return
+	}
+	r.at.Site, r.at.Service = k.site, k.service
+	v, ok := p.service(k.service)
+	switch {
+	case len(grants) > 1:
+		r.bad(Reachable, "the grant of %s to %s is there %d times", k.service, k.site, len(grants))
+	case grants[0].LANPort == 0:
+		r.bad(Reachable, "the grant of %s to %s has no LAN port", k.service, k.site)
+	}
+	switch {
+	case !ok:
+		r.bad(Reachable, "the service %s granted to %s is not there, or more than once", k.service, k.site)
+		return
+	case v.Site == k.site:
+		r.bad(Deny, "the service %s is granted to its own site %s", k.service, k.site)
+		return
+	case p.kindOf(k.site) == wire.Clinic && p.kindOf(v.Site) == wire.Clinic:
+		r.bad(Isolated, "the service %s of the clinic %s is granted to the clinic %s", k.service, v.Site, k.site)
+		return
+	case p.kindOf(k.site) == "" || p.kindOf(v.Site) == "":
+		r.bad(Reachable, "the grant of %s to %s links a site that is not there, or more than once", k.service, k.site)
+		return
+	}
+	users := p.nodesOf(k.site)
+	if len(users) == 0 || len(p.nodesOf(v.Site)) == 0 {
+		r.pending = 1
+		return
+	}
+	for _, n := range users {
+		r.at.Node = n.ID
+		why, called := p.broken(n, v)
+		switch {
+		case why != "":
+			r.bad(Reachable, "node %s of %s cannot use %s of %s: %s", n.ID, k.site, k.service, v.Site, why)
+		case !called:
+			r.waiting++
+		}
+	}
+}
+
+// broken says where the way from a node to a service ends, or nothing when it does not, and then whether either side has an endpoint of
+// the other.
+func (p *Prover) broken(n Node, v Service) (why string, called bool) {
+	near := p.soleMap(n.ID)
+	if near == nil {
+		return "it has no map of its own", false
+	}
+	if len(near.useOf[v.Name]) != 1 {
+		return "its map has not exactly one use of it", false
+	}
+	to := near.m.Uses[near.useOf[v.Name][0]].Address
+	peers := near.claimants(to.Addr())
+	if len(peers) != 1 || to.Addr() == near.m.Hub.Address || to.Addr() == near.m.Self.Address {
+		return to.Addr().String() + " is not an allowed IP of exactly one peer", false
+	}
+	peer := near.m.Peers[peers[0]]
+	far := p.soleMap(peer.Node)
+	switch {
+	case far == nil:
+		return "its peer " + peer.Node + " has no map of its own", false
+	case far.m.Self.PublicKey != peer.PublicKey:
+		return "it holds another key of node " + peer.Node + " than that has", false
+	case far.m.Self.Site != v.Site || far.m.Self.Address != to.Addr():
+		return "node " + peer.Node + " is elsewhere", false
+	}
+	at := far.offerAt[to.Port()]
+	if len(at) != 1 || far.m.Offers[at[0]].Service != v.Name {
+		return "node " + peer.Node + " does not offer it at port " + portText(to.Port()), false
+	}
+	self := near.m.Self
+	if !self.Address.IsValid() || far.admits[source{to.Port(), host(self.Address)}] != n.Site {
+		return "node " + peer.Node + " does not admit it", false
+	}
+	back := far.peerOf[self.PublicKey]
+	if len(back) != 1 || !slices.Contains(far.m.Peers[back[0]].AllowedIPs, host(self.Address)) ||
+		!slices.Equal(far.claimants(self.Address), back) {
+		return "node " + peer.Node + " does not hold its key with its address", false
+	}
+	return "", len(peer.Endpoints) > 0 || len(far.m.Peers[back[0]].Endpoints) > 0
+}
+
+// soleMap returns the map of a node that has exactly one.
+func (p *Prover) soleMap(id string) *mapState {
+	if n := p.nodes[id]; n != nil && len(n.maps) == 1 {
+		return n.maps[0]
+	}
+	return nil
+}
+
+func portText(port uint16) string { return strconv.Itoa(int(port)) }

@@ -1,0 +1,87 @@
+package prove
+
+import (
+	"net/netip"
+	"slices"
+
+	"github.com/towpath/towpath/ipam/plandoc"
+	"github.com/towpath/towpath/provisioning/wire"
+	"github.com/towpath/towpath/tunnel/wgkey"
+)
+
+// HubOwner owns the range of the hub's own address.
+const HubOwner = "hub"
+
+// Input is what is proven, or a part of it. Order carries no meaning. Sites go by their names everywhere.
+type Input struct {
+	Hub *Hub `json:"hub,omitempty"`
+	// Plan has the ranges. An allocation without an end belongs to its owner, a site's name or HubOwner; what has an end belongs to
+	// nobody any more and still excludes.
+	Plan     plandoc.Document `json:"plan"`
+	Sites    []Site           `json:"sites,omitempty"`
+	Nodes    []Node           `json:"nodes,omitempty"`
+	Services []Service        `json:"services,omitempty"`
+	Grants   []Grant          `json:"grants,omitempty"`
+	// HubPeers are what the hub's own WireGuard device is told.
+	HubPeers []HubPeer `json:"hub_peers,omitempty"`
+	// Maps has one for each Node.
+	Maps []wire.NetMap `json:"maps,omitempty"`
+}
+
+// Hub is the coordinator's own endpoint.
+type Hub struct {
+	// Network is the fingerprint of the network's signing key.
+	Network     string          `json:"network"`
+	PublicKey   wgkey.PublicKey `json:"public_key"`
+	Address     netip.Addr      `json:"address"`
+	ControlPort uint16          `json:"control_port"`
+}
+
+// HubPeer is one peer of the hub.
+type HubPeer struct {
+	PublicKey  wgkey.PublicKey `json:"public_key"`
+	AllowedIPs []netip.Prefix  `json:"allowed_ips"`
+}
+
+func (h HubPeer) equal(o HubPeer) bool {
+	return h.PublicKey == o.PublicKey && slices.Equal(h.AllowedIPs, o.AllowedIPs)
+}
+
+// Site is a place with its own network.
+type Site struct {
+	Name string        `json:"name"`
+	Kind wire.SiteKind `json:"kind"`
+}
+
+// Node is an enrolled box.
+type Node struct {
+	ID        string          `json:"id"`
+	Site      string          `json:"site"`
+	PublicKey wgkey.PublicKey `json:"public_key"`
+	Address   netip.Addr      `json:"address"`
+	// Mapped are prefixes that lead to the Site's LAN through this Node, see ipam.Mapping.
+	Mapped []netip.Prefix `json:"mapped,omitempty"`
+}
+
+func (n Node) equal(o Node) bool {
+	return n.ID == o.ID && n.Site == o.Site && n.PublicKey == o.PublicKey && n.Address == o.Address && slices.Equal(n.Mapped, o.Mapped)
+}
+
+// Service is what a Site offers.
+type Service struct {
+	Name     string        `json:"name"`
+	Site     string        `json:"site"`
+	Protocol wire.Protocol `json:"protocol"`
+	Mode     wire.Mode     `json:"mode"`
+	AETitle  string        `json:"ae_title,omitempty"`
+	Receiver string        `json:"receiver,omitempty"`
+	Target   string        `json:"target"`
+	Port     uint16        `json:"port"`
+}
+
+// Grant permits a Site to use a Service.
+type Grant struct {
+	Service string `json:"service"`
+	Site    string `json:"site"`
+	LANPort uint16 `json:"lan_port"`
+}

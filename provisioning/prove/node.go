@@ -1,0 +1,247 @@
+package prove
+
+import (
+	"maps"
+	"net/netip"
+	"slices"
+
+	"github.com/towpath/towpath/ipam"
+	"github.com/towpath/towpath/provisioning/wire"
+	"github.com/towpath/towpath/tunnel/wgkey"
+)
+
+func (p *Prover) proveHub(r *report) {
+	switch {
+	case p.hubLeaf == (hash{}):
+		r.bad(Identity, "nothing is known of the hub")
+		return
+	case p.hub.PublicKey.IsZero():
+		r.bad(Identity, "the hub has no key")
+	case p.hub.ControlPort == 0:
+		r.bad(Identity, "the hub has no control port")
+	}
+	if why := p.misplaced(p.hub.Address, HubOwner); why != "" {
+		r.at.Prefix = p.hub.Address.String()
+		r.bad(Belonging, "the hub's address %v %s", p.hub.Address, why)
+	}
+}
+
+// misplaced says why a is no address that a node of the site may have, or nothing.
+func (p *Prover) misplaced(a netip.Addr, site string) string {
+	switch {
+	case !a.IsValid() || a.Is4In6() || a.Zone() != "":
+		return "is none that a node can have"
+	case !p.owns(site, host(a)):
+		return "lies in no allocation of " + site
+	case !p.plan.inPool(a):
+		return "lies in no pool"
+	}
+	return ""
+}
+
+func (p *Prover) owns(site string, q netip.Prefix) bool {
+	s := p.sites[site]
+	return s != nil && slices.ContainsFunc(s.own, func(o netip.Prefix) bool { return o.Bits() <= q.Bits() && o.Contains(q.Addr()) })
+}
+
+// proveHubPeer holds that the hub has exactly one peer for each key of a node, and that this is allowed exactly the node's address.
+func (p *Prover) proveHubPeer(r *report, text string) {
+	k := wgkey.PublicKey([]byte(text))
+	peers := p.hubPeers[k]
+	if len(p.keys[k]) == 0 {
+		if len(peers) > 0 {
+			r.bad(Allowed, "the hub holds the key %v, which is no node's", k)
+		}
+		return
+	}
+	for id := range p.keys[k] {
+		n, ok := p.node(id)
+		if !ok {
+			continue // proveNode tells
+		}
+		r.at.Node, r.at.Site = n.ID, n.Site
+		switch {
+		case len(peers) == 0:
+			r.bad(Allowed, "the hub does not hold the key of node %s of %s", n.ID, n.Site)
+		case len(peers) > 1:
+			r.bad(Allowed, "the hub holds the key of node %s of %s %d times", n.ID, n.Site, len(peers))
+		case !n.Address.IsValid() || !slices.Equal(peers[0].AllowedIPs, hosts(n.Address)):
+			r.bad(Allowed, "the hub allows node %s of %s the addresses %v, its own is %v", n.ID, n.Site, peers[0].AllowedIPs, n.Address)
+		}
+	}
+}
+
+func (p *Prover) proveSite(r *report, name string) {
+	s := p.sites[name]
+	r.at.Site = name
+	switch {
+	case len(s.decls) > 1:
+		r.bad(Identity, "the site %s is there %d times", name, len(s.decls))
+	case len(s.decls) == 0 && len(s.nodes) > 0:
+		r.bad(Identity, "there is no site %s, but it has nodes", name)
+	case len(s.decls) == 1 && (name == "" || name == HubOwner):
+		r.bad(Identity, "no site can have the name %q", name)
+	case len(s.decls) == 1 && s.decls[0].Kind != wire.Clinic && s.decls[0].Kind != wire.Center:
+		r.bad(Identity, "the site %s is of no known kind, %q", name, s.decls[0].Kind)
+	}
+	var own []netip.Prefix
+	for _, n := range p.nodesOf(name) {
+		if n.Address.IsValid() {
+			own = append(own, host(n.Address))
+		}
+		own = append(own, n.Mapped...)
+	}
+	for a, b := range ipam.NewSet(own...).Collisions() {
+		r.at.Prefix = a.String()
+		r.bad(Identity, "two nodes of %s, or one twice, have %v, which overlaps %v", name, a, b)
+	}
+}
+
+func (p *Prover) proveNode(r *report, id string) {
+	n := p.nodes[id]
+	if n == nil {
+		return
+	}
+	r.at.Node = id
+	switch {
+	case len(n.decls) == 0 && len(n.maps) > 0:
+		r.bad(Identity, "there is a map for node %s, which is not enrolled", id)
+		return
+	case len(n.decls) == 0:
+		return
+	case len(n.decls) > 1:
+		r.bad(Identity, "the node %s is there %d times", id, len(n.decls))
+		return
+	}
+	d := n.decls[0]
+	r.at.Site = d.Site
+	switch {
+	case id == "":
+		r.bad(Identity, "a node of %s has no id", d.Site)
+	case d.PublicKey.IsZero():
+		r.bad(Identity, "the node %s of %s has no key", id, d.Site)
+	case len(p.keys[d.PublicKey]) > 1 || d.PublicKey == p.hub.PublicKey:
+		r.bad(Identity, "the key of node %s of %s is another's, too", id, d.Site)
+	}
+	if why := p.misplaced(d.Address, d.Site); why != "" {
+		r.at.Prefix = d.Address.String()
+		r.bad(Belonging, "the address %v of node %s %s", d.Address, id, why)
+	}
+	for _, q := range d.Mapped {
+		if !q.IsValid() || q != q.Masked() || !p.owns(d.Site, q) {
+			r.at.Prefix = q.String()
+			r.bad(Belonging, "the mapped %v of node %s lies in no allocation of %s", q, id, d.Site)
+		}
+	}
+	r.at.Prefix = ""
+	if len(n.maps) != 1 {
+		r.bad(Identity, "the node %s of %s has %d maps instead of one", id, d.Site, len(n.maps))
+		return
+	}
+	p.proveMap(r, d, n.maps[0])
+}
+
+func (p *Prover) proveMap(r *report, d Node, s *mapState) {
+	m := s.m
+	says := func(ok bool, what string, got, want any) {
+		if !ok {
+			r.bad(Identity, "the map of node %s of %s says that %s is %v, it is %v", d.ID, d.Site, what, got, want)
+		}
+	}
+	says(m.Format == wire.Format, "its format", m.Format, wire.Format)
+	says(m.Network == p.hub.Network, "the network", m.Network, p.hub.Network)
+	says(m.Self.PublicKey == d.PublicKey, "the node's key", m.Self.PublicKey, d.PublicKey)
+	says(m.Self.Address == d.Address, "the node's address", m.Self.Address, d.Address)
+	says(m.Self.Site == d.Site, "the node's site", m.Self.Site, d.Site)
+	says(m.Self.SiteKind == p.kindOf(d.Site), "the kind of the site", m.Self.SiteKind, p.kindOf(d.Site))
+	says(m.Hub.PublicKey == p.hub.PublicKey, "the hub's key", m.Hub.PublicKey, p.hub.PublicKey)
+	says(m.Hub.Address == p.hub.Address, "the hub's address", m.Hub.Address, p.hub.Address)
+	says(m.Hub.ControlPort == p.hub.ControlPort, "the hub's port", m.Hub.ControlPort, p.hub.ControlPort)
+	says(slices.Equal(m.Overlay, slices.Compact(slices.Clone(p.plan.pools))), "the overlay", m.Overlay, p.plan.pools)
+	linked := p.linked(d.Site)
+	p.provePeers(r, d, s, linked)
+	p.proveOffers(r, d, s)
+	p.proveUses(r, d, s)
+}
+
+// provePeers holds that the peers are exactly the nodes of the linked sites, each with its own key and addresses.
+func (p *Prover) provePeers(r *report, d Node, s *mapState, linked map[string]bool) {
+	want := map[string]Node{}
+	for site := range linked {
+		for _, n := range p.nodesOf(site) {
+			want[n.ID] = n
+		}
+	}
+	seen := make(map[string]bool, len(want))
+	// first has who was allowed each prefix first.
+	first := map[netip.Prefix]string{}
+	if p.hub.Address.IsValid() {
+		first[host(p.hub.Address)] = "the hub"
+	}
+	if d.Address.IsValid() {
+		first[host(d.Address)] = "the node itself"
+	}
+	all := make([]netip.Prefix, 0, len(s.wide))
+	for _, peer := range s.m.Peers {
+		for _, a := range peer.AllowedIPs {
+			r.at.Prefix = a.String()
+			if other, taken := first[a]; taken {
+				r.bad(Allowed, "the map of node %s of %s allows %v both to %s and to node %s of %s", d.ID, d.Site, a, other, peer.Node, peer.Site)
+			}
+			first[a] = "node " + peer.Node
+			if len(s.wide) > 0 {
+				all = append(all, a)
+			}
+		}
+		r.at.Prefix = ""
+		far, expected := want[peer.Node]
+		if !expected {
+			p.unexpected(r, d, peer)
+			continue
+		}
+		if seen[peer.Node] {
+			r.bad(Allowed, "the map of node %s of %s has the peer %s twice", d.ID, d.Site, peer.Node)
+		}
+		seen[peer.Node] = true
+		if peer.PublicKey != far.PublicKey || peer.Site != far.Site {
+			p.unexpected(r, d, peer)
+		}
+		for _, a := range peer.AllowedIPs {
+			if (!a.IsSingleIP() || a.Addr() != far.Address) && !slices.Contains(far.Mapped, a) {
+				r.at.Prefix = a.String()
+				r.bad(Allowed, "the map of node %s of %s allows %v to node %s of %s, whose it is not", d.ID, d.Site, a, far.ID, far.Site)
+				r.at.Prefix = ""
+			}
+		}
+		if far.Address.IsValid() && !slices.Contains(peer.AllowedIPs, host(far.Address)) {
+			r.bad(Reachable, "the map of node %s of %s does not allow node %s of %s its address %v", d.ID, d.Site, far.ID, far.Site, far.Address)
+		}
+	}
+	for a, b := range ipam.NewSet(all...).Collisions() {
+		r.bad(Allowed, "the map of node %s of %s allows %v to one peer and %v to another, or one twice", d.ID, d.Site, a, b)
+	}
+	for id, far := range want {
+		if !seen[id] {
+			r.bad(Reachable, "the map of node %s of %s lacks the peer %s of %s, which a grant links", d.ID, d.Site, id, far.Site)
+		}
+	}
+}
+
+// unexpected words a peer that must not be there.
+func (p *Prover) unexpected(r *report, d Node, peer wire.Peer) {
+	for _, id := range slices.Sorted(maps.Keys(p.keys[peer.PublicKey])) {
+		n, ok := p.node(id)
+		switch {
+		case !ok:
+			continue
+		case n.Site != d.Site && p.kindOf(n.Site) == wire.Clinic && p.kindOf(d.Site) == wire.Clinic:
+			r.bad(Isolated, "the map of node %s of the clinic %s holds the key of node %s of the clinic %s", d.ID, d.Site, id, n.Site)
+		case !p.linked(d.Site)[n.Site]:
+			r.bad(Deny, "the map of node %s of %s holds the key of node %s of %s, and no grant links the two", d.ID, d.Site, id, n.Site)
+		default:
+			r.bad(Allowed, "the map of node %s of %s has the key of node %s of %s for the peer %s of %s", d.ID, d.Site, id, n.Site, peer.Node, peer.Site)
+		}
+		return
+	}
+	r.bad(Deny, "the map of node %s of %s has a peer %s of %s with a key that is no node's", d.ID, d.Site, peer.Node, peer.Site)
+}

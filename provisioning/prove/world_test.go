@@ -1,0 +1,183 @@
+package prove_test
+
+import (
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"net/netip"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/towpath/towpath/provisioning"
+	"github.com/towpath/towpath/provisioning/netmap"
+	"github.com/towpath/towpath/provisioning/prove"
+	"github.com/towpath/towpath/provisioning/wire"
+	"github.com/towpath/towpath/tunnel/wgkey"
+)
+
+var (
+	issued = time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
+	stamp  = prove.Stamp{Tool: "towpath test", At: issued, Generation: 7}
+)
+
+type fataler interface{ Fatal(args ...any) }
+
+// compiled makes the whole input of a network.
+func compiled(t fataler, s netmap.Snapshot) prove.Input {
+	x := netmap.NewIndex(s)
+	in := prove.Export(s, x.Nodes())
+	for _, n := range s.Nodes {
+		m, err := x.Compile(n.ID, issued, issued.Add(time.Hour))
+		if err != nil {
+			t.Fatal(err)
+		}
+		in.Maps = append(in.Maps, m)
+	}
+	return in
+}
+
+func keyOf(i int) wgkey.PublicKey {
+	var k wgkey.PublicKey
+	binary.BigEndian.PutUint32(k[:], uint32(i)+1)
+	return k
+}
+
+func prefix(s string) netip.Prefix { return netip.MustParsePrefix(s) }
+
+// emptyNetwork has a hub and two pools.
+func emptyNetwork() netmap.Snapshot {
+	return netmap.Snapshot{
+		Network: "net", Generation: 7, Now: issued, Expires: issued.Add(time.Hour),
+		Hub: wire.Hub{PublicKey: wgkey.PublicKey{255}, Endpoints: []string{"hub:1"}, Address: netip.MustParseAddr("10.0.0.1"), ControlPort: 8080},
+		Ranges: []provisioning.Range{
+			{ID: 1, Kind: provisioning.RangePool, Prefix: prefix("10.0.0.0/9")},
+			{ID: 2, Kind: provisioning.RangePool, Prefix: prefix("10.200.0.0/16")},
+			{ID: 3, Kind: provisioning.RangeAllocation, Prefix: prefix("10.0.0.0/28"), Owner: "hub"},
+			{ID: 4, Kind: provisioning.RangeReserved, Prefix: prefix("10.99.0.0/16"), Note: "spare"},
+			{ID: 5, Kind: provisioning.RangeForeign, Prefix: prefix("192.168.178.0/24"), Owner: "site0"},
+			{ID: 6, Kind: provisioning.RangeForeign, Prefix: prefix("192.168.178.0/24"), Owner: "site1"},
+			{ID: 7, Kind: provisioning.RangeAllocation, Prefix: prefix("10.98.0.0/28"), Until: issued},
+		},
+	}
+}
+
+// addSite gives a site the /28 of its number and so many nodes.
+func addSite(s *netmap.Snapshot, i int, kind wire.SiteKind, nodes int) {
+	id := provisioning.SiteID(fmt.Sprintf("site%d", i))
+	v := provisioning.Site{ID: id, Name: fmt.Sprintf("name%d", i), Kind: kind}
+	if kind == wire.Center {
+		v.Endpoint = fmt.Sprintf("198.51.100.1:%d", 1000+i%60000)
+	}
+	s.Sites = append(s.Sites, v)
+	base := uint32(10<<24 | (i+1)<<4)
+	s.Ranges = append(s.Ranges, provisioning.Range{
+		ID: int64(100 + i), Kind: provisioning.RangeAllocation, Owner: string(id), Prefix: netip.PrefixFrom(v4(base), 28),
+	})
+	for n := range nodes {
+		s.Nodes = append(s.Nodes, provisioning.Node{
+			ID: provisioning.NodeID(fmt.Sprintf("node%d-%d", i, n)), Site: id, Kind: provisioning.Gateway,
+			PublicKey: keyOf(i*16 + n), Address: v4(base + 1 + uint32(n)),
+		})
+	}
+}
+
+func v4(u uint32) netip.Addr {
+	var a [4]byte
+	binary.BigEndian.PutUint32(a[:], u)
+	return netip.AddrFrom4(a)
+}
+
+func service(i, site int, protocol wire.Protocol) provisioning.Service {
+	v := provisioning.Service{
+		ID: provisioning.ServiceID(fmt.Sprintf("svc%d", i)), Name: fmt.Sprintf("offer%d", i), Site: provisioning.SiteID(fmt.Sprintf("site%d", site)),
+		Protocol: protocol, Mode: wire.Queued, Target: fmt.Sprintf("192.168.178.%d:104", 10+i%200), Port: uint16(11000 + i%50000),
+	}
+	if protocol == wire.DICOM {
+		v.AETitle = fmt.Sprintf("AE%d", i)
+	} else {
+		v.Receiver = fmt.Sprintf("HIS%d", i)
+	}
+	return v
+}
+
+// genSnapshot draws sound networks: a center with at least one node, one clinic that uses a service of it, and any number of others.
+func genSnapshot() *rapid.Generator[netmap.Snapshot] {
+	return rapid.Custom(func(t *rapid.T) netmap.Snapshot {
+		s := emptyNetwork()
+		addSite(&s, 0, wire.Center, rapid.IntRange(1, 2).Draw(t, "nodes of the center"))
+		sites := rapid.IntRange(3, 7).Draw(t, "sites")
+		for i := 1; i < sites; i++ {
+			kind, least := wire.Clinic, 0
+			if i <= 2 {
+				least = 1
+			} else if rapid.IntRange(0, 3).Draw(t, "kind") == 0 {
+				kind = wire.Center
+			}
+			addSite(&s, i, kind, rapid.IntRange(least, 2).Draw(t, "nodes"))
+		}
+		services := rapid.IntRange(1, 6).Draw(t, "services")
+		for i := range services {
+			site := 0
+			if i > 0 {
+				site = rapid.IntRange(0, sites-1).Draw(t, "owner")
+			}
+			s.Services = append(s.Services, service(i, site, rapid.SampledFrom([]wire.Protocol{wire.DICOM, wire.HL7}).Draw(t, "protocol")))
+		}
+		granted := map[[2]int]bool{}
+		grant := func(v, site int) {
+			owner := s.Services[v].Site
+			user := s.Sites[site]
+			clinics := user.Kind == wire.Clinic
+			for _, o := range s.Sites {
+				if o.ID == owner && o.Kind == wire.Center {
+					clinics = false
+				}
+			}
+			if owner == user.ID || clinics || granted[[2]int{v, site}] {
+				return
+			}
+			granted[[2]int{v, site}] = true
+			// Two protocols never share a port on the LAN.
+			port := uint16(104)
+			if s.Services[v].Protocol == wire.HL7 {
+				port = 2575
+			}
+			s.Grants = append(s.Grants, provisioning.Grant{Service: s.Services[v].ID, Site: user.ID, LANPort: port, Created: issued})
+		}
+		grant(0, 1)
+		for range rapid.IntRange(0, 10).Draw(t, "grants") {
+			grant(rapid.IntRange(0, services-1).Draw(t, "service"), rapid.IntRange(0, sites-1).Draw(t, "user"))
+		}
+		return s
+	})
+}
+
+// cloned copies an input through its JSON form, which is thereby shown to lose nothing.
+func cloned(t fataler, in prove.Input) prove.Input {
+	b, err := json.Marshal(in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out prove.Input
+	if err := json.Unmarshal(b, &out); err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+// large is a center with one PACS used by n clinics, each of which takes reports back.
+func large(tb testing.TB, n int) netmap.Snapshot {
+	tb.Helper()
+	s := emptyNetwork()
+	addSite(&s, 0, wire.Center, 1)
+	s.Services = append(s.Services, service(0, 0, wire.DICOM))
+	for i := 1; i <= n; i++ {
+		addSite(&s, i, wire.Clinic, 1)
+		s.Grants = append(s.Grants, provisioning.Grant{Service: "svc0", Site: provisioning.SiteID(fmt.Sprintf("site%d", i)), LANPort: 104, Created: issued})
+		s.Services = append(s.Services, service(i, i, wire.HL7))
+		s.Grants = append(s.Grants, provisioning.Grant{Service: provisioning.ServiceID(fmt.Sprintf("svc%d", i)), Site: "site0", LANPort: 2575, Created: issued})
+	}
+	return s
+}

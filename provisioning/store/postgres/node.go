@@ -1,0 +1,74 @@
+package postgres
+
+import (
+	"net/netip"
+
+	"github.com/towpath/towpath/provisioning"
+	"github.com/towpath/towpath/provisioning/store/internal/engine"
+	"github.com/towpath/towpath/tunnel/wgkey"
+)
+
+// nodes implements store.Nodes.
+type nodes struct{ t *tx }
+
+const selectNode = `SELECT n.id, n.site, n.kind, n.public_key, n.address, n.facts, n.enrolled, n.last_seen, n.applied, n.apply_error,
+	n.conditions, n.queues FROM nodes AS n `
+
+func scanNode(s scanner) (provisioning.Node, error) {
+	var v provisioning.Node
+	var enrolled, seen engine.Stamp
+	var applied int64
+	err := s.Scan(text(&v.ID), text(&v.Site), text(&v.Kind), engine.Fixed(v.PublicKey[:]), &v.Address, engine.Document{Into: &v.Facts},
+		&enrolled, &seen, &applied,
+		text(&v.ApplyError), engine.Document{Into: &v.Conditions}, engine.Document{Into: &v.Queues})
+	v.Enrolled, v.LastSeen, v.Applied = enrolled.Time, seen.Time, uint64(applied)
+	return v, err
+}
+
+func (g nodes) Create(n provisioning.Node) error {
+	if err := engine.CheckAddress(n.Address); err != nil {
+		return engine.Wrap(err, "create the node %q", n.ID)
+	}
+	facts, conditions, queues, err := engine.Documents(n)
+	if err != nil {
+		return engine.Wrap(err, "create the node %q", n.ID)
+	}
+	_, err = g.t.exec(`INSERT INTO nodes (id, site, kind, public_key, address, facts, enrolled, last_seen, applied,
+		apply_error, conditions, queues) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)`,
+		n.ID, n.Site, n.Kind, n.PublicKey[:], n.Address, facts, engine.Nanos(n.Enrolled), engine.Nanos(n.LastSeen),
+		int64(n.Applied), n.ApplyError, conditions, queues)
+	return engine.Wrap(engine.Orphan(err), "create the node %q", n.ID)
+}
+
+func (g nodes) ByID(id provisioning.NodeID) (provisioning.Node, error) {
+	v, err := one(g.t, scanNode, selectNode+`WHERE n.id = $1`, id)
+	return v, engine.Wrap(err, "read the node %q", id)
+}
+
+func (g nodes) ByKey(k wgkey.PublicKey) (provisioning.Node, error) {
+	v, err := one(g.t, scanNode, selectNode+`WHERE n.public_key = $1`, k[:])
+	return v, engine.Wrap(err, "read the node with key %v", k)
+}
+
+func (g nodes) ByAddress(a netip.Addr) (provisioning.Node, error) {
+	v, err := one(g.t, scanNode, selectNode+`WHERE n.address = $1`, a)
+	return v, engine.Wrap(err, "read the node at %v", a)
+}
+
+func (g nodes) List() ([]provisioning.Node, error) {
+	v, err := all(g.t, scanNode, selectNode+`JOIN sites AS s ON s.id = n.site ORDER BY s.name, n.address`)
+	return v, engine.Wrap(err, "list the nodes")
+}
+
+func (g nodes) Report(n provisioning.Node) error {
+	facts, conditions, queues, err := engine.Documents(n)
+	if err == nil {
+		err = g.t.change(`UPDATE nodes SET facts = $1, last_seen = $2, applied = $3, apply_error = $4, conditions = $5, queues = $6 WHERE id = $7`,
+			facts, engine.Nanos(n.LastSeen), int64(n.Applied), n.ApplyError, conditions, queues, n.ID)
+	}
+	return engine.Wrap(err, "write the report of the node %q", n.ID)
+}
+
+func (g nodes) Remove(id provisioning.NodeID) error {
+	return engine.Wrap(g.t.change(`DELETE FROM nodes WHERE id = $1`, id), "remove the node %q", id)
+}

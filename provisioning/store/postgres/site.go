@@ -1,0 +1,50 @@
+package postgres
+
+import (
+	"github.com/towpath/towpath/provisioning"
+	"github.com/towpath/towpath/provisioning/store/internal/engine"
+)
+
+// sites implements store.Sites.
+type sites struct{ t *tx }
+
+const selectSite = `SELECT id, name, kind, title, endpoint, created FROM sites `
+
+func scanSite(s scanner) (provisioning.Site, error) {
+	var v provisioning.Site
+	var created engine.Stamp
+	err := s.Scan(text(&v.ID), text(&v.Name), text(&v.Kind), text(&v.Title), text(&v.Endpoint), &created)
+	v.Created = created.Time
+	return v, err
+}
+
+func (g sites) Create(s provisioning.Site) error {
+	_, err := g.t.exec(`INSERT INTO sites (id, name, kind, title, endpoint, created) VALUES ($1, $2, $3, $4, $5, $6)`,
+		s.ID, s.Name, s.Kind, s.Title, s.Endpoint, engine.Nanos(s.Created))
+	return engine.Wrap(err, "create the site %q", s.Name)
+}
+
+func (g sites) ByID(id provisioning.SiteID) (provisioning.Site, error) {
+	v, err := one(g.t, scanSite, selectSite+`WHERE id = $1`, id)
+	return v, engine.Wrap(err, "read the site %q", id)
+}
+
+func (g sites) ByName(name string) (provisioning.Site, error) {
+	v, err := one(g.t, scanSite, selectSite+`WHERE name = $1`, name)
+	return v, engine.Wrap(err, "read the site %q", name)
+}
+
+func (g sites) List() ([]provisioning.Site, error) {
+	v, err := all(g.t, scanSite, selectSite+`ORDER BY name`)
+	return v, engine.Wrap(err, "list the sites")
+}
+
+// Update leaves the time of creation as it is.
+func (g sites) Update(s provisioning.Site) error {
+	err := g.t.change(`UPDATE sites SET name = $1, kind = $2, title = $3, endpoint = $4 WHERE id = $5`, s.Name, s.Kind, s.Title, s.Endpoint, s.ID)
+	return engine.Wrap(err, "change the site %q", s.ID)
+}
+
+func (g sites) Remove(id provisioning.SiteID) error {
+	return engine.Wrap(g.t.change(`DELETE FROM sites WHERE id = $1`, id), "remove the site %q", id)
+}
