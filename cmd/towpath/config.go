@@ -22,6 +22,8 @@ type coordinatorConfig struct {
 	// Listen is the address of the enrolment port.
 	Listen  string `json:"listen"`
 	HubPort uint16 `json:"hub_port"`
+	// Database is the URL of a PostgreSQL database, with its password if it has one; empty means the file in the same directory.
+	Database string `json:"database,omitempty"`
 	// Center is set if the center's gateway runs in the same process.
 	Center *centerConfig `json:"center,omitempty"`
 }

@@ -25,6 +25,8 @@ import (
 	"github.com/towpath/towpath/provisioning/coordinator"
 	"github.com/towpath/towpath/provisioning/hub"
 	"github.com/towpath/towpath/provisioning/nodeapi"
+	"github.com/towpath/towpath/provisioning/store"
+	"github.com/towpath/towpath/provisioning/store/postgres"
 	"github.com/towpath/towpath/provisioning/store/sqlite"
 	"github.com/towpath/towpath/provisioning/wire"
 	"github.com/towpath/towpath/tunnel/netstack"
@@ -69,6 +71,10 @@ the gateway of the center of that name, on UDP --center-port; "towpath coordinat
 			&cli.UintFlag{Name: "hub-port", Value: defaultHub, Usage: "UDP `PORT` of the coordinator's own WireGuard endpoint"},
 			&cli.StringSliceFlag{Name: "pool", Usage: "address `PREFIX` of the plan; 10.201.0.0/16 if not given; may be given several times"},
 			&cli.BoolFlag{Name: "force-pool", Usage: "take pools that are a bad idea, such as 100.64.0.0/10"},
+			&cli.StringFlag{
+				Name: "postgres", EnvVars: []string{"TOWPATH_POSTGRES"},
+				Usage: "`URL` of an empty PostgreSQL database to use instead of a file; needed only when several coordinators must share it",
+			},
 			&cli.StringFlag{Name: "with-center", Usage: "`NAME` of a center whose gateway runs on this machine too"},
 			&cli.UintFlag{Name: "center-port", Value: defaultCenter, Usage: "UDP `PORT` of that gateway"},
 			&cli.StringFlag{Name: "center-lan", Usage: "local `ADDRESS` where the center's own systems connect; all addresses if not given"},
@@ -104,7 +110,7 @@ func initOptions(c *cli.Context) (coordinatorConfig, coordinator.InitOptions, er
 	}
 	cfg := coordinatorConfig{
 		Listen:  net.JoinHostPort(c.String("bind"), strconv.Itoa(int(c.Uint("http-port")))),
-		HubPort: uint16(c.Uint("hub-port")),
+		HubPort: uint16(c.Uint("hub-port")), Database: c.String("postgres"),
 	}
 	opt.HubEndpoints, opt.URLs = reach(c.StringSlice("host"), cfg.HubPort, uint16(c.Uint("http-port")))
 	for _, s := range c.StringSlice("pool") {
@@ -179,7 +185,7 @@ func initCoordinator(ctx context.Context, dir string, cfg coordinatorConfig, opt
 	if err != nil {
 		return err
 	}
-	st, err := sqlite.Open(ctx, filepath.Join(dir, databaseFile), sqlite.Options{})
+	st, err := cfg.openStore(ctx, dir, slog.New(slog.DiscardHandler))
 	if err != nil {
 		return fmt.Errorf("make the database: %w", err)
 	}
@@ -213,6 +219,21 @@ func initCoordinator(ctx context.Context, dir string, cfg coordinatorConfig, opt
 	return nil
 }
 
+func (c coordinatorConfig) openStore(ctx context.Context, dir string, log *slog.Logger) (store.Store, error) {
+	if c.Database != "" {
+		st, err := postgres.Open(ctx, c.Database, postgres.Options{Log: log})
+		if err != nil {
+			return nil, err
+		}
+		return st, nil
+	}
+	st, err := sqlite.Open(ctx, filepath.Join(dir, databaseFile), sqlite.Options{Log: log})
+	if err != nil {
+		return nil, err
+	}
+	return st, nil
+}
+
 func coordinatorServeCommand() *cli.Command {
 	return &cli.Command{
 		Name: "serve", Usage: "run the coordinator, until it is stopped",
@@ -236,7 +257,7 @@ func serveCoordinator(ctx context.Context, dir string, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	st, err := sqlite.Open(ctx, filepath.Join(dir, databaseFile), sqlite.Options{Log: log})
+	st, err := cfg.openStore(ctx, dir, log)
 	if err != nil {
 		return fmt.Errorf("open the database: %w", err)
 	}
