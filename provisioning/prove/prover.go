@@ -39,12 +39,14 @@ type Prover struct {
 	services map[string]*serviceState
 	grants   map[grantKey][]Grant
 	keys     map[wgkey.PublicKey]map[string]bool // the Nodes that claim a key
-	hubPeers map[wgkey.PublicKey][]HubPeer
-	dirty    map[unit]bool
-	results  map[unit]result
-	counts   Counts
-	named    int
-	waiting  int
+	// addresses has the Nodes that claim an address.
+	addresses map[netip.Addr]map[string]bool
+	hubPeers  map[wgkey.PublicKey][]HubPeer
+	dirty     map[unit]bool
+	results   map[unit]result
+	counts    Counts
+	named     int
+	waiting   int
 }
 
 type siteState struct {
@@ -89,8 +91,9 @@ func NewProver() (*Prover, error) {
 	return &Prover{
 		plan: plan, facts: newBag(), maps: newBag(),
 		sites: map[string]*siteState{}, nodes: map[string]*nodeState{}, services: map[string]*serviceState{},
-		grants: map[grantKey][]Grant{}, keys: map[wgkey.PublicKey]map[string]bool{}, hubPeers: map[wgkey.PublicKey][]HubPeer{},
-		dirty: map[unit]bool{{kind: "hub"}: true}, results: map[unit]result{},
+		grants: map[grantKey][]Grant{}, keys: map[wgkey.PublicKey]map[string]bool{}, addresses: map[netip.Addr]map[string]bool{},
+		hubPeers: map[wgkey.PublicKey][]HubPeer{},
+		dirty:    map[unit]bool{{kind: "hub"}: true}, results: map[unit]result{},
 	}, nil
 }
 
@@ -99,8 +102,11 @@ func NewProver() (*Prover, error) {
 //
 // The error is ErrUnknown for what is not there; then the Prover is of no use any more.
 func (p *Prover) Update(remove, add Input) error {
+	dropped := map[string][]*mapState{}
 	for _, m := range slices.Concat(remove.Maps, add.Maps) {
-		p.dropMaps(m.Self.Node)
+		if _, done := dropped[m.Self.Node]; !done {
+			dropped[m.Self.Node] = p.dropMaps(m.Self.Node)
+		}
 	}
 	if err := errors.Join(
 		each(remove.Grants, p.removeGrant), each(remove.Services, p.removeService), each(remove.Nodes, p.removeNode),
@@ -113,10 +119,16 @@ func (p *Prover) Update(remove, add Input) error {
 			return err
 		}
 	}
-	return errors.Join(
+	if err := errors.Join(
 		each(add.Plan.Entries, p.addRange), each(add.Sites, p.addSite), each(add.HubPeers, p.addHubPeer), each(add.Nodes, p.addNode),
 		each(add.Services, p.addService), each(add.Grants, p.addGrant), each(add.Maps, p.addMap),
-	)
+	); err != nil {
+		return err
+	}
+	for id, old := range dropped {
+		p.markMap(id, old)
+	}
+	return nil
 }
 
 func each[T any](list []T, do func(T) error) error {

@@ -2,6 +2,7 @@ package prove
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/towpath/towpath/ipam/plandoc"
@@ -169,6 +170,10 @@ func (p *Prover) addNode(v Node) error {
 		p.keys[v.PublicKey] = map[string]bool{}
 	}
 	p.keys[v.PublicKey][v.ID] = true
+	if p.addresses[v.Address] == nil {
+		p.addresses[v.Address] = map[string]bool{}
+	}
+	p.addresses[v.Address][v.ID] = true
 	p.counts.Nodes++
 	p.markNode(v)
 	return p.fact("node", v, (*bag).add)
@@ -185,6 +190,9 @@ func (p *Prover) removeNode(v Node) error {
 	}
 	if !slices.ContainsFunc(n.decls, func(o Node) bool { return o.PublicKey == v.PublicKey }) {
 		delete(p.keys[v.PublicKey], v.ID)
+	}
+	if !slices.ContainsFunc(n.decls, func(o Node) bool { return o.Address == v.Address }) {
+		delete(p.addresses[v.Address], v.ID)
 	}
 	p.counts.Nodes--
 	return p.fact("node", v, (*bag).remove)
@@ -303,25 +311,67 @@ func (p *Prover) addMap(m wire.NetMap) error {
 	n.maps = append(n.maps, s)
 	p.maps.add(s.leaf)
 	p.countMap(s, 1)
-	p.markMap(m.Self.Node)
 	return nil
 }
 
-func (p *Prover) dropMaps(id string) {
+// dropMaps forgets the maps of a node and returns them.
+func (p *Prover) dropMaps(id string) []*mapState {
 	n := p.nodeState(id)
-	for _, s := range n.maps {
+	old := n.maps
+	for _, s := range old {
 		p.maps.remove(s.leaf)
 		p.countMap(s, -1)
 	}
 	n.maps = nil
-	p.markMap(id)
+	return old
 }
 
-// markMap has the Node and all grants of its site looked at again.
-func (p *Prover) markMap(id string) {
+// markMap has the node looked at again, and the grants of its site that read of the map what changed. The map of a center changes with each
+// of its clinics; the grants of the others stay proven.
+func (p *Prover) markMap(id string, old []*mapState) {
 	p.mark("node", id, "")
-	for _, v := range p.nodeState(id).decls {
-		p.markGrants(v.Site)
+	n := p.nodeState(id)
+	for _, d := range n.decls {
+		if len(old) != 1 || len(n.maps) != 1 {
+			p.markGrants(d.Site)
+			continue
+		}
+		c := changesOf(old[0], n.maps[0])
+		if c.all {
+			p.markGrants(d.Site)
+			continue
+		}
+		for name := range c.services {
+			p.mark("grant", name, d.Site)
+		}
+		far := map[string]bool{}
+		for k := range c.keys {
+			maps.Copy(far, p.keys[k])
+		}
+		for a := range c.addresses {
+			maps.Copy(far, p.addresses[a])
+		}
+		for other := range far {
+			for _, o := range p.nodeState(other).decls {
+				p.markBetween(d.Site, o.Site)
+			}
+		}
+	}
+}
+
+// markBetween has the grants that link two sites looked at again.
+func (p *Prover) markBetween(a, b string) {
+	for _, pair := range [][2]string{{a, b}, {b, a}} {
+		user, owner := pair[0], pair[1]
+		fewer, more := p.site(user).uses, p.site(owner).offers
+		if len(more) < len(fewer) {
+			fewer, more = more, fewer
+		}
+		for name := range fewer {
+			if more[name] {
+				p.mark("grant", name, user)
+			}
+		}
 	}
 }
 
