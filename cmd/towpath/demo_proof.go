@@ -16,6 +16,7 @@ import (
 	"github.com/towpath/towpath/cmd/towpath/internal/ui"
 	"github.com/towpath/towpath/gateway/lan"
 	"github.com/towpath/towpath/gateway/localapi"
+	"github.com/towpath/towpath/provisioning/prove"
 	"github.com/towpath/towpath/provisioning/wire"
 	"github.com/towpath/towpath/proxy/dicom"
 	"github.com/towpath/towpath/proxy/dicom/phantom"
@@ -266,6 +267,12 @@ func (d *demo) proveIsolation(ctx context.Context) error {
 			return fmt.Errorf("%w: clinic A's plan names clinic B", errNotHeld)
 		}
 	}
+	var cert prove.Certificate
+	if err := d.children.json(ctx, &cert, "plan", "prove", "--dir", d.coordinatorDir()); err != nil {
+		return fmt.Errorf("%w: %w", errNotHeld, err)
+	}
+	d.say("  towpath plan prove: %d statements hold over %d ranges, %d grants and the maps of %d nodes", len(cert.Proven),
+		cert.Counts.Ranges, cert.Counts.Grants, cert.Counts.Maps)
 	d.say("  clinic A's plan has %d peer beside the coordinator (%s); clinic B's key is not in it", len(a.Peers), a.Peers[0].Site)
 	return nil
 }

@@ -24,6 +24,7 @@ type room struct {
 var house = []room{
 	// Level 0: pure. They are the parts that others can trust without reading anything else.
 	{"ipam", "", "the address plan must be provable from its own source"},
+	{"ipam/plandoc", "ipam", "a plan as a document knows prefixes and words, nothing else"},
 	{"tunnel/wgkey", "", "keys are used by both sides of the house and may drag nothing along"},
 	{"proxy/dicom/pdu", "", "a codec knows its standard and nothing else"},
 	{"proxy/hl7/mllp", "", "a codec knows its standard and nothing else"},
@@ -57,12 +58,16 @@ var house = []room{
 		"provisioning/store/...", "provisioning ipam tunnel/wgkey provisioning/wire provisioning/store/...",
 		"a store keeps nouns and decides nothing",
 	},
+	{
+		"provisioning/prove", "provisioning ipam ipam/plandoc tunnel/wgkey provisioning/netmap provisioning/wire",
+		"a proof believes neither database nor coordinator",
+	},
 	{"provisioning/audit", "provisioning ipam provisioning/store", "the trail records nouns"},
 
 	// Level 3: deciders and appliers.
 	{
 		"provisioning/coordinator",
-		"provisioning ipam tunnel/wgkey provisioning/netmap provisioning/store provisioning/audit provisioning/wire",
+		"provisioning ipam tunnel/wgkey provisioning/netmap provisioning/prove provisioning/store provisioning/audit provisioning/wire",
 		"the coordinator works on the Store interface, whichever engine is behind it",
 	},
 	{
@@ -74,7 +79,7 @@ var house = []room{
 		"an API translates; rules are the coordinator's",
 	},
 	{
-		"provisioning/adminapi", "provisioning provisioning/coordinator provisioning/auth provisioning/wire ipam tunnel/wgkey",
+		"provisioning/adminapi", "provisioning provisioning/coordinator provisioning/auth provisioning/prove provisioning/wire ipam tunnel/wgkey",
 		"an API translates; rules are the coordinator's",
 	},
 	{"provisioning/web", "provisioning provisioning/coordinator provisioning/auth", "pages show; rules are the coordinator's"},
@@ -148,12 +153,12 @@ var outside = []struct {
 }
 
 // pure packages may import nothing but the standard library, and of that nothing that touches the world.
-var pure = []string{"ipam", "proxy/dicom/pdu", "proxy/hl7/mllp", "proxy/codec/..."}
+var pure = []string{"ipam", "ipam/plandoc", "proxy/dicom/pdu", "proxy/hl7/mllp", "proxy/codec/..."}
 
 // standardOnly packages may import nothing of other modules; ours as their row says.
 var standardOnly = []string{
 	"ipam", "tunnel/wgkey", "proxy/dicom/pdu", "proxy/hl7/mllp", "proxy/hl7", "proxy/codec/...", "tunnel", "proxy",
-	"provisioning/wire", "provisioning", "provisioning/netmap",
+	"provisioning/wire", "provisioning", "provisioning/netmap", "provisioning/prove", "ipam/plandoc",
 }
 
 // worldly are the standard packages by which code reaches the world.

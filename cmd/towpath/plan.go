@@ -16,8 +16,8 @@ func planCommand() *cli.Command {
 	addFlags := []cli.Flag{
 		dirFlag(), jsonFlag(), &cli.StringFlag{Name: "note", Usage: "`TEXT` for people: what it is"},
 	}
-	return group("plan", "the address plan, in which nothing can overlap",
-		&cli.Command{
+	return group("plan", "the address plan, in which nothing can overlap", append([]*cli.Command{
+		{
 			Name: "show", Usage: "show pools, how full they are, and every range", Flags: []cli.Flag{dirFlag(), jsonFlag()},
 			Action: func(c *cli.Context) error {
 				if _, err := args(c); err != nil {
@@ -30,19 +30,19 @@ func planCommand() *cli.Command {
 				return show(c, p, func(w io.Writer) error { return printPlan(w, p) })
 			},
 		},
-		&cli.Command{
+		{
 			Name: "pool", Usage: "add a pool, from which sites get their addresses", ArgsUsage: "PREFIX",
 			Flags:  append([]cli.Flag{&cli.BoolFlag{Name: "force", Usage: "take a prefix that is a bad idea"}}, addFlags...),
 			Action: addRange("pool"),
 		},
-		&cli.Command{
+		{
 			Name: "reserve", Usage: "keep a range of a pool from being allocated", ArgsUsage: "PREFIX", Flags: addFlags, Action: addRange("reserved"),
 		},
-		&cli.Command{
+		{
 			Name: "foreign", Usage: "note a range that belongs to others, such as a hospital's own network", ArgsUsage: "PREFIX",
 			Flags: addFlags, Action: addRange("foreign"),
 		},
-		&cli.Command{
+		{
 			Name: "remove", Usage: "remove a pool, a reservation or a foreign range", ArgsUsage: "ID", Flags: []cli.Flag{dirFlag()},
 			Action: func(c *cli.Context) error {
 				a, err := args(c, "ID")
@@ -56,7 +56,7 @@ func planCommand() *cli.Command {
 				return offline(c, adminClient(c).RemoveRange(c.Context, id))
 			},
 		},
-	)
+	}, planFileCommands()...)...)
 }
 
 func addRange(kind string) cli.ActionFunc {

@@ -61,6 +61,11 @@ func (c *Client) Plan(ctx context.Context) (Plan, error) {
 	return call[Plan](ctx, c, http.MethodGet, "/v1/plan", nil)
 }
 
+// Export returns everything that a proof needs.
+func (c *Client) Export(ctx context.Context) (Export, error) {
+	return call[Export](ctx, c, http.MethodGet, "/v1/export", nil)
+}
+
 // AddRange adds a pool, or keeps a range from being allocated.
 func (c *Client) AddRange(ctx context.Context, n NewRange) (Range, error) {
 	return call[Range](ctx, c, http.MethodPost, "/v1/ranges", n)

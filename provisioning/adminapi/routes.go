@@ -2,6 +2,7 @@ package adminapi
 
 import (
 	"context"
+	"encoding/json"
 	"net/http"
 	"net/netip"
 	"time"
@@ -92,6 +93,15 @@ func (s *server) plan() {
 		func(ctx context.Context, _ *none) (Plan, error) {
 			p, err := s.c.Plan(ctx)
 			return planView(p), err
+		})
+	serve(s, s.operation("export", http.MethodGet, "/v1/export", "plan", "Everything that a proof needs, and no secret", http.StatusOK),
+		func(ctx context.Context, _ *none) (exported, error) {
+			e, err := s.c.Export(ctx)
+			if err != nil {
+				return exported{}, err
+			}
+			input, err := json.Marshal(e.Input)
+			return exported{Generation: e.Generation, Input: input}, err
 		})
 	serve(s, s.operation("add-range", http.MethodPost, "/v1/ranges", "plan", "Add a pool, or keep a range from being allocated", http.StatusCreated),
 		func(ctx context.Context, in *body[NewRange]) (Range, error) {

@@ -1,8 +1,11 @@
 package adminapi
 
 import (
+	"encoding/json"
 	"net/netip"
 	"time"
+
+	"github.com/towpath/towpath/provisioning/prove"
 )
 
 // Network is the network in a few words.
@@ -36,6 +39,18 @@ type Reach struct {
 type Plan struct {
 	Pools  []Pool  `json:"pools" nullable:"false"`
 	Ranges []Range `json:"ranges" nullable:"false" doc:"all but the pools, by prefix"`
+}
+
+// Export is the whole network at one generation, for a proof: the plan, the facts, and the map of every node. It holds no secret.
+type Export struct {
+	Generation uint64      `json:"generation"`
+	Input      prove.Input `json:"input"`
+}
+
+// exported is how the description shows an Export: the input has a form of its own, which package prove describes.
+type exported struct {
+	Generation uint64          `json:"generation"`
+	Input      json.RawMessage `json:"input" doc:"the input of a proof, see towpath plan prove"`
 }
 
 // Pool is what addresses are allocated from.

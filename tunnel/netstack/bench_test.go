@@ -121,7 +121,7 @@ func throughput(b *testing.B, newStack func(testing.TB) (stack, tunnel.Config), 
 	}
 }
 
-func ours(t testing.TB) (stack, tunnel.Config) {
+func ours(t testing.TB) (stack, tunnel.Config) { //nolint:iface // two implementations of one signature
 	d, err := netstack.New(netstack.Options{})
 	if err != nil {
 		t.Fatal(err)
@@ -137,14 +137,16 @@ func (s ourStack) port() uint16 {
 	st, _ := s.Status(context.Background())
 	return st.ListenPort
 }
+
 func (s ourStack) listen(a netip.AddrPort) (net.Listener, error) {
 	return s.Listen(context.Background(), "tcp", a.String())
 }
+
 func (s ourStack) dial(ctx context.Context, a netip.AddrPort) (net.Conn, error) {
 	return s.DialContext(ctx, "tcp", a.String())
 }
 
-func theirs(t testing.TB) (stack, tunnel.Config) {
+func theirs(t testing.TB) (stack, tunnel.Config) { //nolint:iface // as above
 	return &theirStack{t: t}, config(t, "100.64.0.1/32", benchMTU)
 }
 

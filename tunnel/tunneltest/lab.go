@@ -143,14 +143,3 @@ func (l *lab) seen(i, j int) (s tunnel.PeerStatus, ok bool) {
 	}
 	return st.Peers[n], true
 }
-
-// eventually polls until ok or the test fails.
-func (l *lab) eventually(what string, ok func() bool) {
-	l.t.Helper()
-	for end := time.Now().Add(Patience); !ok(); {
-		if time.Now().After(end) {
-			l.t.Fatalf("waited %v in vain: %s", Patience, what)
-		}
-		time.Sleep(5 * time.Millisecond)
-	}
-}

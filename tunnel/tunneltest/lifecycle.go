@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"slices"
 	"testing"
 	"time"
 
@@ -49,7 +50,7 @@ func testInvalid(t *testing.T, f Factory) {
 	c := l.dial(0, l.echo(1, addr4(1)))
 	ping(t, c, "before")
 	bad := l.conf[0]
-	bad.Peers = append(bad.Peers[:len(bad.Peers):len(bad.Peers)], bad.Peers[0])
+	bad.Peers = append(slices.Clip(bad.Peers), bad.Peers[0])
 	if err := l.nodes[0].Device.Configure(context.Background(), bad); !errors.Is(err, tunnel.ErrInvalid) {
 		t.Errorf("a peer that is there twice: %v", err)
 	}

@@ -49,7 +49,7 @@ func testTalks(t *testing.T, f Factory) {
 	if !ok || s.LastHandshake.IsZero() || s.RxBytes < uint64(len(sent)) || s.TxBytes < uint64(len(sent)) {
 		t.Errorf("status after %d bytes each way: %+v", 2*len(sent), s)
 	}
-	if want := (netip.AddrPortFrom(l.nodes[1].Underlay, l.status(1).ListenPort)); s.Endpoint != want {
+	if want := netip.AddrPortFrom(l.nodes[1].Underlay, l.status(1).ListenPort); s.Endpoint != want {
 		t.Errorf("endpoint %v, want %v", s.Endpoint, want)
 	}
 	if key, _ := l.conf[0].PrivateKey.Public(); l.status(0).PublicKey != key || l.status(0).Backend == "" {

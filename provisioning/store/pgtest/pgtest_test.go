@@ -38,8 +38,8 @@ func TestServerEndsWithItsBinary(t *testing.T) {
 		}
 		select {}
 	}
-	Start(t) // skips where there is none
-	tmp, err := os.MkdirTemp("", "pg")
+	Start(t)                           // skips where there is none
+	tmp, err := os.MkdirTemp("", "pg") //nolint:usetesting // the path of a Unix socket must be short
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -11,7 +11,7 @@ import (
 // tokens implements store.Tokens.
 type tokens struct{ t *tx }
 
-const selectToken = `SELECT id, site, kind, hash, created, expires, used, used_by, revoked FROM tokens `
+const selectToken = `SELECT id, site, kind, hash, created, expires, used, used_by, revoked FROM tokens ` //nolint:gosec // column names
 
 func scanToken(s scanner) (provisioning.Token, error) {
 	var v provisioning.Token

@@ -19,7 +19,7 @@ const rollbackTimeout = 5 * time.Second
 // tx implements store.Tx.
 type tx struct {
 	// ctx is the transaction's own, which lives exactly as long.
-	ctx context.Context
+	ctx context.Context //nolint:containedctx // as of database/sql and its own Tx
 	sql pgx.Tx
 
 	generation uint64
