@@ -18,6 +18,7 @@ import (
 
 	"github.com/towpath/towpath/provisioning"
 	"github.com/towpath/towpath/provisioning/adminapi"
+	"github.com/towpath/towpath/provisioning/prove"
 	"github.com/towpath/towpath/provisioning/provisioningtest"
 	"github.com/towpath/towpath/provisioning/store/sqlite"
 	"github.com/towpath/towpath/provisioning/wire"
@@ -142,6 +143,13 @@ func TestClientReachesEveryOperation(t *testing.T) {
 	box := n.Box(t)
 	if err := box.Enroll(ctx, parsed, wire.Facts{Hostname: "box-7", Model: "M1"}); err != nil {
 		t.Fatal(err)
+	}
+	export := must(c.Export(ctx))(t)
+	if len(export.Input.Maps) != 1 || export.Input.Maps[0].Self.Site != "praxis-nord" || len(export.Input.Grants) != 2 || export.Generation == 0 {
+		t.Errorf("the export has generation %d, %d maps, %d grants", export.Generation, len(export.Input.Maps), len(export.Input.Grants))
+	}
+	if cert, err := prove.Prove(export.Input, prove.Stamp{Tool: "test", Generation: export.Generation}); err != nil || cert.Counts.Clinics != 1 {
+		t.Errorf("what was exported cannot be proven: %+v, %v", cert.Counts, err)
 	}
 	if err := box.Report(ctx, wire.Report{
 		Format: 1, Applied: 3, ApplyError: "no route", Facts: wire.Facts{Hostname: "box-7"},
@@ -346,8 +354,8 @@ func TestDescription(t *testing.T) {
 			}
 		}
 	}
-	if operations != 22 {
-		t.Errorf("%d operations are described, want 22", operations)
+	if operations != 23 {
+		t.Errorf("%d operations are described, want 23", operations)
 	}
 	if bytes.Contains(doc.text, []byte(`"null"`)) {
 		t.Error("something may be null")
