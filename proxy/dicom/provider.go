@@ -173,6 +173,7 @@ func (p *provider) store(ctx context.Context, pc ul.Context, set *dimse.Set) err
 	if status == dimse.Success {
 		p.res.Items++
 	} else {
+		g.abort() // before the sender hears of it: its next try must find the room
 		p.refuse(comment)
 	}
 	return p.respond(ctx, pc.ID, dimse.Respond(set, status, comment))
