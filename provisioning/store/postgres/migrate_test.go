@@ -14,6 +14,7 @@ import (
 	"github.com/towpath/towpath/provisioning/store"
 	"github.com/towpath/towpath/provisioning/store/internal/engine"
 	"github.com/towpath/towpath/provisioning/store/pgtest"
+	"github.com/towpath/towpath/provisioning/store/storetest"
 )
 
 func TestOpenAgainKeepsEverything(t *testing.T) {
@@ -235,7 +236,7 @@ func TestTamperingShows(t *testing.T) {
 					t.Errorf("Verify found %d, want %d", got, tt.broken)
 				}
 				tampered = what
-				return errRollBack
+				return storetest.ErrRollBack
 			})
 			if tampered != what {
 				t.Error(err)
