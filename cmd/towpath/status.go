@@ -61,11 +61,15 @@ func notRunning(c *cli.Context, err error) error {
 func printStatus(w io.Writer, s localapi.Status) error {
 	now := time.Now()
 	fmt.Fprintf(w, "Site %s (%s), node %s, address %s, towpath %s\n", s.Site, s.SiteKind, s.Node, s.Address, s.Version)
-	link := "not connected for "
-	if s.Coordinator.Connected {
-		link = "connected for "
+	var link string
+	switch {
+	case s.Coordinator.Since.IsZero():
+		link = "not connected yet"
+	case s.Coordinator.Connected:
+		link = "connected for " + ui.For(s.Coordinator.Since, now)
+	default:
+		link = "not connected for " + ui.For(s.Coordinator.Since, now)
 	}
-	link += ui.For(s.Coordinator.Since, now)
 	fmt.Fprintf(w, "Coordinator %s; plan generation %d, applied %d\n", link, s.Coordinator.Generation, s.Coordinator.Applied)
 	if len(s.Conditions) == 0 {
 		fmt.Fprintln(w, "Healthy.")
