@@ -318,7 +318,7 @@ func serveCenter(ctx context.Context, dir string, cfg centerConfig, log *slog.Lo
 			return ui.Hint(fmt.Errorf("read the center's token: %w", err),
 				"make one with \"towpath token new --site %s\" and write it to %s", cfg.Site, sd.Path(centerToken))
 		}
-		if _, err := enroll(ctx, sd, string(text), http.DefaultTransport); err != nil {
+		if _, err := enroll(ctx, sd, string(text), enrollOptions{}); err != nil {
 			return fmt.Errorf("enroll the center's gateway: %w", err)
 		}
 		if err := os.Remove(sd.Path(centerToken)); err != nil {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/http"
 	"net/netip"
 	"os"
 	"strings"
@@ -20,11 +19,7 @@ import (
 	"github.com/towpath/towpath/provisioning/wire"
 )
 
-const (
-	defaultState = "/var/lib/towpath/gateway"
-	// maxSkew is how far the box's clock may be off before the person who enrolls it is told.
-	maxSkew = 2 * time.Minute
-)
+const defaultState = "/var/lib/towpath/gateway"
 
 func stateFlag() cli.Flag {
 	return &cli.StringFlag{
@@ -37,9 +32,13 @@ func enrollCommand() *cli.Command {
 	return &cli.Command{
 		Name: "enroll", Usage: "make this machine the gateway of a site", ArgsUsage: "TOKEN",
 		Description: `Takes the token that "towpath token new --site SITE" printed at the coordinator. "-" reads it from standard input, which
-keeps it out of the shell's history. The box makes its own key, which never leaves it. Afterwards run "towpath gateway".`,
+keeps it out of the shell's history. The box makes its own key, which never leaves it. Afterwards run "towpath gateway".
+
+Plain HTTP or HTTPS is enough, and a proxy that opens TLS is no harm: everything secret is sealed to the coordinator's key. With --proxy the
+coordinator is asked through it first and directly second; without, directly first and then through the proxy of HTTP_PROXY, HTTPS_PROXY and
+NO_PROXY. A password is safer in TOWPATH_PROXY than on the command line, which other users of the machine can see.`,
 		OnUsageError: usageError,
-		Flags:        []cli.Flag{stateFlag(), jsonFlag()},
+		Flags:        []cli.Flag{stateFlag(), proxyFlag(), setClockFlag(), jsonFlag()},
 		Action: func(c *cli.Context) error {
 			a, err := args(c, "TOKEN")
 			if err != nil {
@@ -53,20 +52,21 @@ keeps it out of the shell's history. The box makes its own key, which never leav
 				}
 				text = string(b)
 			}
+			ways, err := enrollWays(c)
+			if err != nil {
+				return err
+			}
 			dir, err := openState(c.String("state"))
 			if err != nil {
 				return err
 			}
 			defer func() { _ = dir.Close() }()
-			e, err := enroll(c.Context, dir, text, http.DefaultTransport)
+			e, err := enroll(c.Context, dir, text, enrollOptions{Ways: ways, Clock: clockOf(c)})
 			if err != nil {
 				return err
 			}
-			if skew := time.Since(e.Coordinator); skew.Abs() > maxSkew {
-				fmt.Fprintf(os.Stderr, "warning: this machine's clock differs from the coordinator's by %s; enable time synchronization, or handshakes may be refused later\n",
-					skew.Abs().Round(time.Second))
-			}
-			return show(c, enrolledView(e), func(w io.Writer) error {
+			e.tellClock(os.Stderr)
+			return show(c, enrolledView(e.Enrolled), func(w io.Writer) error {
 				fmt.Fprintf(w, "Enrolled as %s of site %s with address %s.\nStart the gateway now: towpath gateway --state %s\n",
 					e.NetMap.Self.Node, e.NetMap.Self.Site, e.NetMap.Self.Address, c.String("state"))
 				return nil
@@ -104,40 +104,65 @@ func openState(path string) (*state.Dir, error) {
 	return d, nil
 }
 
+// enrollOptions are how a box enrolls. The zero value is the direct way, and leaves the machine's clock alone.
+type enrollOptions struct {
+	Ways  control.Ways
+	Clock machineClock
+}
+
+// enrollment is an enrolment that was saved, and what became of the clock.
+type enrollment struct {
+	control.Enrolled
+
+	// clockSet is by how much the clock was set, clockErr why it could not be.
+	clockSet time.Duration
+	clockErr error
+}
+
 // enroll redeems the token and saves what it gave. The key is made here and never leaves the box.
-func enroll(ctx context.Context, dir *state.Dir, text string, transport http.RoundTripper) (control.Enrolled, error) {
+func enroll(ctx context.Context, dir *state.Dir, text string, o enrollOptions) (enrollment, error) {
 	switch id, err := dir.Identity(); {
 	case err == nil:
-		return control.Enrolled{}, ui.Hint(fmt.Errorf("%w: as %s of site %s", state.ErrEnrolled, id.Node, id.Site),
+		return enrollment{}, ui.Hint(fmt.Errorf("%w: as %s of site %s", state.ErrEnrolled, id.Node, id.Site),
 			"to give this machine to another site, stop its gateway, let its queue run empty and use an empty --state")
 	case !errors.Is(err, state.ErrNotEnrolled):
-		return control.Enrolled{}, err
+		return enrollment{}, err
 	}
 	tok, err := wire.ParseToken(strings.TrimSpace(text))
 	if err != nil {
-		return control.Enrolled{}, &ui.Error{Err: err, Hint: "copy the token again, whole, or type it again", Code: ui.ExitUsage}
+		return enrollment{}, &ui.Error{Err: err, Hint: "copy the token again, whole, or type it again", Code: ui.ExitUsage}
 	}
 	key, err := dir.PendingKey()
 	if err != nil {
-		return control.Enrolled{}, err
+		return enrollment{}, err
 	}
-	e, err := control.Enroll(ctx, &http.Client{Transport: transport}, tok, key, box.Facts(version, box.Interface))
-	switch {
-	case errors.Is(err, wire.ErrIdentity):
-		return control.Enrolled{}, &ui.Error{
-			Err: err, Code: ui.ExitDenied,
-			Hint: "the token is of another network, or somebody on the way pretends to be the coordinator; ask the operator for a new token",
-		}
-	case errors.Is(err, control.ErrUnreachable):
-		return control.Enrolled{}, ui.Hint(err, "check this machine's network, and that the coordinator runs at %s", strings.Join(tok.URLs, " or "))
-	case err != nil:
-		return control.Enrolled{}, err
+	var e enrollment
+	if e.Enrolled, err = control.Enroll(ctx, o.Ways, tok, key, box.Facts(version, box.Interface)); err != nil {
+		return enrollment{}, explainEnroll(err, tok)
 	}
+	// Before anything is written with a time, and before the first handshake. A floor that cannot be read
+	// counts as none: this key has made no handshake yet.
+	floor, _ := dir.TimeFloor()
+	e.clockSet, e.clockErr = o.Clock.repair(floor, e.Coordinator)
 	err = dir.SaveEnrolled(state.Identity{
 		PrivateKey: key, NetworkKey: e.NetworkKey, Node: e.NetMap.Self.Node, Site: e.NetMap.Self.Site, Enrolled: time.Now(),
 	}, e.Signed)
 	if err != nil {
-		return control.Enrolled{}, fmt.Errorf("save the identity: %w", err)
+		return enrollment{}, fmt.Errorf("save the identity: %w", err)
 	}
 	return e, dir.RaiseTimeFloor(time.Now())
+}
+
+// tellClock says what was done with the clock, or should be.
+func (e enrollment) tellClock(w io.Writer) {
+	const most = state.ClockTolerance
+	switch skew := time.Since(e.Coordinator); {
+	case e.clockErr != nil:
+		fmt.Fprintf(w, "warning: this machine's clock is wrong and --set-clock failed: %v; run as root, or set it yourself\n", e.clockErr)
+	case e.clockSet != 0:
+		fmt.Fprintf(w, "This machine's clock was wrong by %s and was set to the coordinator's.\n", e.clockSet.Abs().Round(time.Second))
+	case skew.Abs() > most:
+		fmt.Fprintf(w, "warning: this machine's clock differs from the coordinator's by %s; enable time synchronization, or handshakes may be refused later\n",
+			skew.Abs().Round(time.Second))
+	}
 }

@@ -37,7 +37,7 @@ func gatewayCommand() *cli.Command {
 		Description: `Runs the tunnel, the DICOM and HL7 services that the coordinator planned for this site, and the queue. The box must be enrolled.
 It keeps working from its last plan when the coordinator is away.`,
 		OnUsageError: usageError,
-		Flags:        append(append([]cli.Flag{stateFlag()}, gatewayFlags()...), logFlags()...),
+		Flags:        append(append([]cli.Flag{stateFlag(), setClockFlag()}, gatewayFlags()...), logFlags()...),
 		Action: func(c *cli.Context) error {
 			if _, err := args(c); err != nil {
 				return err
@@ -64,11 +64,13 @@ type gatewayOptions struct {
 	Interface string
 	MTU       int
 	QueueMax  int64
+	Clock     machineClock
 }
 
 func gatewayConfig(c *cli.Context) (gatewayOptions, error) {
 	o := gatewayOptions{
 		Backend: c.String("backend"), Interface: c.String("interface"), MTU: c.Int("mtu"), QueueMax: c.Int64("queue-max"),
+		Clock: clockOf(c),
 	}
 	if s := c.String("lan"); s != "" {
 		a, err := netip.ParseAddr(s)
@@ -100,6 +102,7 @@ func runGateway(ctx context.Context, dir *state.Dir, o gatewayOptions, log *slog
 		return err
 	}
 	log = log.With("site", id.Site)
+	defer o.Clock.guard(dir, log)()
 	q, err := spool.Open(dir.Path(state.SpoolDir), spool.Options{
 		MaxBytes: o.QueueMax, MinFreeBytes: minFree, Ordered: reconcile.Ordered, Log: log,
 	})

@@ -22,6 +22,7 @@ func tokenCommand() *cli.Command {
 				&cli.StringFlag{Name: "site", Required: true, Usage: "`NAME` of the site"},
 				&cli.DurationFlag{Name: "ttl", Value: 72 * time.Hour, Usage: "how long it may be used, as `DURATION`"},
 				&cli.BoolFlag{Name: "qr", Usage: "draw it as a QR code too"},
+				qrPNGFlag(),
 			},
 			Action: func(c *cli.Context) error {
 				if _, err := args(c); err != nil {
@@ -31,14 +32,14 @@ func tokenCommand() *cli.Command {
 				if err != nil {
 					return offline(c, err)
 				}
-				return show(c, t, func(w io.Writer) error {
+				return withQRPNG(c, t.Text, show(c, t, func(w io.Writer) error {
 					fmt.Fprintf(w, "%s\n\nFor the gateway of site %s, once, until %s. On the box:\n  towpath enroll TOKEN\n",
 						t.Text, t.Site, t.Expires.Local().Format(time.DateTime))
 					if c.Bool("qr") {
 						return drawQR(w, t.Text)
 					}
 					return nil
-				})
+				}))
 			},
 		},
 		&cli.Command{

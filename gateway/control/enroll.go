@@ -2,6 +2,7 @@ package control
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/ed25519"
 	"encoding/json"
@@ -9,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"strings"
 	"time"
 
@@ -16,70 +18,149 @@ import (
 	"github.com/towpath/towpath/tunnel/wgkey"
 )
 
-// ErrUnreachable means that none of the token's addresses answered.
-var ErrUnreachable = errors.New("the coordinator cannot be reached")
-
-const (
-	enrollTimeout = 30 * time.Second
-	// maxIdentity bounds the coordinator's public keys: 1.2 KB, in base64 and JSON.
-	maxIdentity = 16 << 10
-)
+// maxIdentity bounds the coordinator's public keys in bytes: 1.2 KB, in base64 and JSON.
+const maxIdentity = 16 << 10
 
 // Enrolled is what a box gets for its token.
 type Enrolled struct {
 	NetworkKey ed25519.PublicKey
 	Signed     wire.Signed
 	NetMap     wire.NetMap
-	// Coordinator is the coordinator's clock at its answer.
+	// Coordinator is the coordinator's clock at its answer. It was sealed, so it is as good as the coordinator.
 	Coordinator time.Time
 }
 
-// Enroll redeems a token for the key's owner. The token's addresses are tried in order. A refusal by the coordinator is returned as
-// *wire.Refusal; the exchange is sealed, so nobody on the way can read, change or replay it.
-func Enroll(ctx context.Context, client *http.Client, tok wire.Token, key wgkey.PrivateKey, facts wire.Facts) (Enrolled, error) {
+// Enroll redeems a token for the key's owner. All addresses of the token are tried, in order, by each of the ways. A refusal by the
+// coordinator is returned as *wire.Refusal; everything else as *EnrollError with the reason of each try, which may be wire.ErrIdentity,
+// wire.ErrSealed, ErrUnreachable, ErrPortal, ErrBlocked, ErrNotCoordinator or *ProxyAuthError.
+//
+// The exchange is sealed, so nobody on the way can read or change it, and an answer fits one request only. Trying again is safe: the same
+// key and token give the same node.
+func Enroll(ctx context.Context, ways Ways, tok wire.Token, key wgkey.PrivateKey, facts wire.Facts) (Enrolled, error) {
+	pub, err := key.Public()
+	if err != nil {
+		return Enrolled{}, fmt.Errorf("derive the public key: %w", err)
+	}
 	if len(tok.URLs) == 0 {
 		return Enrolled{}, fmt.Errorf("%w: the token names no address", ErrUnreachable)
 	}
-	var errs []error
-	for _, u := range tok.URLs {
-		e, err := enrollAt(ctx, client, strings.TrimRight(u, "/"), tok, key, facts)
+	e := enroller{ways: ways, tok: tok, pub: pub, facts: facts, down: map[string]bool{}}
+	for _, w := range ways.order() {
+		got, done, err := e.by(ctx, w)
+		if done {
+			return got, err
+		}
+		if ctx.Err() != nil {
+			break
+		}
+	}
+	return Enrolled{}, &EnrollError{Tries: e.tries}
+}
+
+// enroller is one Enroll.
+type enroller struct {
+	ways  Ways
+	tok   wire.Token
+	pub   wgkey.PublicKey
+	facts wire.Facts
+	tries []Try
+	// down are the proxies that cannot be used at all.
+	down map[string]bool
+}
+
+// by tries all addresses of the token in one way. done means that the coordinator has answered, yes or no.
+func (e *enroller) by(ctx context.Context, w way) (_ Enrolled, done bool, _ error) {
+	ctx, cancel := context.WithTimeout(ctx, wayTimeout)
+	defer cancel()
+	for _, s := range e.tok.URLs {
+		got, err := e.at(ctx, w, strings.TrimRight(s, "/"))
+		if up, ok := errors.AsType[*upgradeError](err); ok {
+			got, err = e.at(ctx, w, up.base)
+		}
 		if err == nil {
-			return e, nil
+			return got, true, nil
+		}
+		if _, refused := errors.AsType[*wire.Refusal](err); refused {
+			return Enrolled{}, true, err
+		}
+	}
+	return Enrolled{}, false, nil
+}
+
+// at tries one address in one way and notes what failed. It returns the last reason.
+func (e *enroller) at(ctx context.Context, w way, base string) (Enrolled, error) {
+	u, err := url.Parse(base)
+	if err != nil {
+		return Enrolled{}, e.note(base, "", errors.New("this is no address"))
+	}
+	routes, err := w.routes(u)
+	if err != nil {
+		return Enrolled{}, e.note(base, "through a proxy", err)
+	}
+	last := errSkipped
+	for _, r := range routes {
+		if e.down[r.proxy.host] {
+			return Enrolled{}, last
+		}
+		if ctx.Err() != nil {
+			return Enrolled{}, e.note(base, r.String(), &silence{errNoTime})
+		}
+		got, err := e.try(ctx, r, base)
+		if err == nil {
+			return got, nil
 		}
 		if _, refused := errors.AsType[*wire.Refusal](err); refused {
 			return Enrolled{}, err
 		}
-		errs = append(errs, fmt.Errorf("%s: %w", u, err))
+		last = e.note(base, r.String(), err)
+		_, down := errors.AsType[*downError](err)
+		_, auth := errors.AsType[*ProxyAuthError](err)
+		if (down || auth) && !r.proxy.IsZero() {
+			e.down[r.proxy.host] = true
+		}
+		if errors.Is(err, context.DeadlineExceeded) {
+			return Enrolled{}, last // the address is silent, and would be in the tunnel too
+		}
 	}
-	return Enrolled{}, errors.Join(errs...)
+	return Enrolled{}, last
 }
 
-func enrollAt(ctx context.Context, client *http.Client, base string, tok wire.Token, key wgkey.PrivateKey, facts wire.Facts) (Enrolled, error) {
-	ctx, cancel := context.WithTimeout(ctx, enrollTimeout)
-	defer cancel()
+// errSkipped is the outcome of an address that this way has nothing for, or whose proxy is known not to work.
+var errSkipped = errors.New("not tried")
 
-	b, err := call(ctx, client, http.MethodGet, base+wire.PathIdentity, nil, maxIdentity)
+// errNoTime is why an address was not tried after others had used up the time.
+var errNoTime = errors.New("not tried, no time was left")
+
+func (e *enroller) note(base, how string, err error) error {
+	e.tries = append(e.tries, Try{URL: base, How: how, Err: err})
+	return err
+}
+
+// try makes the whole exchange over one route.
+func (e *enroller) try(ctx context.Context, r route, base string) (Enrolled, error) {
+	ctx, cancel := context.WithTimeout(ctx, tryTimeout)
+	defer cancel()
+	client := r.client(e.ways.dial)
+	defer client.CloseIdleConnections()
+
+	b, err := r.call(ctx, client, http.MethodGet, base+wire.PathIdentity, nil, maxIdentity)
 	if err != nil {
 		return Enrolled{}, err
 	}
 	var id wire.Identity
 	if err := json.Unmarshal(b, &id); err != nil {
-		return Enrolled{}, errors.New("something answered that is no coordinator: check the address, or a proxy on the way")
+		return Enrolled{}, ErrNotCoordinator
 	}
-	if err := id.Verify(tok.Fingerprint); err != nil {
+	if err := id.Verify(e.tok.Fingerprint); err != nil {
 		return Enrolled{}, err
 	}
-	pub, err := key.Public()
-	if err != nil {
-		return Enrolled{}, fmt.Errorf("derive the public key: %w", err)
-	}
 	sealed, opener, err := wire.SealRequest(id, wire.EnrollRequest{
-		Format: wire.Format, TokenID: tok.ID, Secret: tok.Secret[:], PublicKey: pub, Now: time.Now().UTC(), Facts: facts,
+		Format: wire.Format, TokenID: e.tok.ID, Secret: e.tok.Secret[:], PublicKey: e.pub, Now: time.Now().UTC(), Facts: e.facts,
 	})
 	if err != nil {
 		return Enrolled{}, fmt.Errorf("seal the request: %w", err)
 	}
-	answer, err := call(ctx, client, http.MethodPost, base+wire.PathEnroll, sealed, wire.MaxEnrollResponse)
+	answer, err := r.call(ctx, client, http.MethodPost, base+wire.PathEnroll, sealed, wire.MaxEnrollResponse)
 	if err != nil {
 		return Enrolled{}, err
 	}
@@ -87,6 +168,11 @@ func enrollAt(ctx context.Context, client *http.Client, base string, tok wire.To
 	if err != nil {
 		return Enrolled{}, fmt.Errorf("open the coordinator's answer: %w", err)
 	}
+	return e.accept(id, resp)
+}
+
+// accept checks what the coordinator has answered.
+func (e *enroller) accept(id wire.Identity, resp wire.EnrollResponse) (Enrolled, error) {
 	if resp.Error != nil {
 		return Enrolled{}, resp.Error
 	}
@@ -97,33 +183,75 @@ func enrollAt(ctx context.Context, client *http.Client, base string, tok wire.To
 	if err != nil {
 		return Enrolled{}, fmt.Errorf("verify the first NetMap: %w", err)
 	}
-	if m.Self.PublicKey != pub {
+	if m.Self.PublicKey != e.pub {
 		return Enrolled{}, errors.New("the coordinator's NetMap is for another key than this box's")
 	}
 	return Enrolled{NetworkKey: id.Network, Signed: *resp.NetMap, NetMap: m, Coordinator: resp.Now}, nil
 }
 
 // call makes one HTTP exchange whose answer has limit bytes at most.
-func call(ctx context.Context, client *http.Client, method, url string, body []byte, limit int64) ([]byte, error) {
-	req, err := http.NewRequestWithContext(ctx, method, url, bytes.NewReader(body))
+func (r route) call(ctx context.Context, client *http.Client, method, address string, body []byte, limit int64) ([]byte, error) {
+	req, err := http.NewRequestWithContext(ctx, method, address, bytes.NewReader(body))
 	if err != nil {
 		return nil, fmt.Errorf("make the request: %w", err)
 	}
 	req.Header.Set("Content-Type", "application/octet-stream")
+	if a := r.proxy.authorization(); a != "" && !r.connect {
+		req.Header.Set("Proxy-Authorization", a)
+	}
 	resp, err := client.Do(req)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrUnreachable, err)
+		return nil, transportError(ctx, err)
 	}
 	defer func() { _ = resp.Body.Close() }()
 	b, err := io.ReadAll(io.LimitReader(resp.Body, limit+1))
-	if err != nil {
-		return nil, fmt.Errorf("%w: read the answer: %w", ErrUnreachable, err)
+	// A page that was cut short still says what it is.
+	if wrong := judge(resp, b, r.proxy); wrong != nil {
+		return nil, wrong
 	}
-	if resp.StatusCode/100 != 2 {
-		return nil, fmt.Errorf("it answered %s: %s", resp.Status, strings.TrimSpace(string(b[:min(len(b), 200)])))
+	if err != nil {
+		return nil, transportError(ctx, err)
 	}
 	if int64(len(b)) > limit {
-		return nil, fmt.Errorf("the answer is longer than %d bytes", limit)
+		return nil, fmt.Errorf("%w: the answer is longer than %d bytes", ErrNotCoordinator, limit)
 	}
 	return b, nil
+}
+
+// silence is the reason of a try that nobody answered.
+type silence struct{ cause error }
+
+func (s *silence) Error() string   { return brief(s.cause) }
+func (s *silence) Unwrap() []error { return []error{ErrUnreachable, s.cause} }
+
+// brief is the text of an error, shorter if it only means that time is up.
+func brief(err error) string {
+	if _, down := errors.AsType[*downError](err); !down && errors.Is(err, context.DeadlineExceeded) {
+		return "no answer in time"
+	}
+	return err.Error()
+}
+
+// transportError keeps of an error of net/http what a person needs. A proxy's own refusal stays what it is.
+func transportError(ctx context.Context, err error) error {
+	if auth, ok := errors.AsType[*ProxyAuthError](err); ok {
+		return auth
+	}
+	for _, named := range []error{ErrPortal, ErrBlocked} {
+		if errors.Is(err, named) {
+			return rootOf(err)
+		}
+	}
+	if down, ok := errors.AsType[*downError](err); ok {
+		return &silence{down}
+	}
+	return &silence{cmp.Or(context.Cause(ctx), rootOf(err))}
+}
+
+// rootOf takes off the method and address that net/http puts in front, which the list of tries has already.
+func rootOf(err error) error {
+	if u, ok := errors.AsType[*url.Error](err); ok {
+		return u.Err
+	}
+	return err
 }
