@@ -31,6 +31,7 @@ const (
 	codeEndpoint    = "endpoint/"
 	codePeer        = "peer/"
 	codeQueue       = "queue/"
+	codeLANInPool   = "lan-in-pool"
 )
 
 // Times of the daemon's rounds.
@@ -40,6 +41,7 @@ const (
 	reportSoon   = time.Second
 	reportEvery  = time.Minute
 	floorEvery   = time.Minute
+	lookEvery    = 30 * time.Second
 )
 
 // Device is a tunnel whose inside this process can reach.
@@ -62,14 +64,17 @@ type Options struct {
 	ListenPort uint16
 	MTU        int
 	Version    string
-	// Facts are told to the coordinator.
+	// Facts are told to the coordinator: what Look last said, or these if there is no Look.
 	Facts wire.Facts
-	Log   *slog.Logger
+	// Look learns the Facts anew. It is called at start and about every half minute, by one goroutine, and may be nil.
+	Look func() wire.Facts
+	Log  *slog.Logger
 }
 
 // Gateway is the running daemon.
 type Gateway struct {
 	opt      Options
+	coord    *control.HTTP
 	lan      *lan.Network
 	health   health.Set
 	runner   *reconcile.Runner
@@ -83,6 +88,8 @@ type Gateway struct {
 	applied uint64
 	problem string // why the newest map is not applied
 	newest  uint64 // generation for which netMap is true, as the coordinator says
+	facts   wire.Facts
+	from    netip.Addr // what the box dials comes from there
 	link    localapi.Coordinator
 }
 
@@ -92,7 +99,12 @@ func New(opt Options) (*Gateway, error) {
 	if err != nil {
 		return nil, fmt.Errorf("start from the saved NetMap: %w", err)
 	}
-	g := &Gateway{opt: opt, lan: &lan.Network{}, netMap: m, newest: m.Generation, changed: make(chan struct{}, 1), up: make(chan struct{})}
+	g := &Gateway{
+		opt: opt, lan: &lan.Network{}, netMap: m, newest: m.Generation, facts: opt.Facts,
+		changed: make(chan struct{}, 1), up: make(chan struct{}),
+	}
+	// The hub's address is fixed for the life of a network: the plan gives it to the coordinator once.
+	g.coord = control.NewHTTP(opt.Device.DialContext, netip.AddrPortFrom(m.Hub.Address, m.Hub.ControlPort).String())
 	g.runner = reconcile.NewRunner(reconcile.RunnerConfig{
 		Device: opt.Device, LANNet: g.lan, OverlayNet: opt.Device, Queue: opt.Spool, Health: &g.health,
 		Log: opt.Log, OnSession: g.sessions.add,
@@ -103,9 +115,8 @@ func New(opt Options) (*Gateway, error) {
 // Run works until ctx is done, then ends sessions in order and returns nil.
 func (g *Gateway) Run(ctx context.Context) error {
 	g.checkClock()
-	coord := control.NewHTTP(g.opt.Device.DialContext, g.hubAddress())
-	defer coord.Close()
-	follower := control.Follower{Coordinator: coord, Have: g.have, Frame: g.frame, State: g.connection, Log: g.opt.Log}
+	defer g.coord.Close()
+	follower := control.Follower{Coordinator: g.coord, Have: g.have, Frame: g.frame, State: g.connection, Log: g.opt.Log}
 
 	// The loop stops the runner itself, after everything that could still change it.
 	var group errgroup.Group
@@ -115,7 +126,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 		<-g.up
 		return follower.Run(ctx)
 	})
-	group.Go(func() error { return g.reportLoop(ctx, coord) })
+	group.Go(func() error { return g.reportLoop(ctx, g.coord) })
 	group.Go(func() error { return localapi.Serve(ctx, g.opt.Dir.Path(state.SocketFile), g) })
 	err := group.Wait()
 	if errors.Is(err, context.Canceled) {
@@ -124,18 +135,16 @@ func (g *Gateway) Run(ctx context.Context) error {
 	return err
 }
 
-// hubAddress is fixed for the life of a network: the plan gives it to the coordinator once.
-func (g *Gateway) hubAddress() string {
-	return netip.AddrPortFrom(g.netMap.Hub.Address, g.netMap.Hub.ControlPort).String()
-}
-
 // loop owns the desired state.
 func (g *Gateway) loop(ctx context.Context) error {
 	defer g.runner.Stop()
-	retry, observe, floor := time.NewTicker(retryEvery), time.NewTicker(observeEvery), time.NewTicker(floorEvery)
+	retry, observe := time.NewTicker(retryEvery), time.NewTicker(observeEvery)
+	floor, look := time.NewTicker(floorEvery), time.NewTicker(lookEvery)
 	defer retry.Stop()
 	defer observe.Stop()
 	defer floor.Stop()
+	defer look.Stop()
+	g.look()
 	ok := g.apply(ctx)
 	close(g.up)
 	for {
@@ -152,6 +161,8 @@ func (g *Gateway) loop(ctx context.Context) error {
 			g.observe(ctx)
 		case <-floor.C:
 			g.checkClock()
+		case <-look.C:
+			g.look()
 		}
 	}
 }
@@ -160,6 +171,7 @@ func (g *Gateway) loop(ctx context.Context) error {
 func (g *Gateway) apply(ctx context.Context) bool {
 	m := g.currentMap()
 	g.lan.Bar(m.Overlay)
+	g.checkNetworks(m.Overlay)
 	endpoints, complete := g.resolve(ctx, m)
 	d, err := reconcile.Compile(m, reconcile.Local{
 		PrivateKey: g.opt.Identity.PrivateKey, ListenPort: g.opt.ListenPort, MTU: g.opt.MTU,
@@ -178,7 +190,11 @@ func (g *Gateway) apply(ctx context.Context) bool {
 	if g.applied != m.Generation {
 		g.opt.Log.Info("map applied", "generation", m.Generation)
 	}
-	g.applied, g.problem = m.Generation, ""
+	if g.from.IsValid() && g.from != m.Self.Address {
+		g.opt.Log.Info("this box has another address", "address", m.Self.Address, "former", m.Self.Former)
+		g.coord.Move()
+	}
+	g.applied, g.problem, g.from = m.Generation, "", m.Self.Address
 	return complete
 }
 

@@ -1,12 +1,15 @@
 package gateway
 
 import (
+	"bufio"
 	"context"
 	"crypto/ed25519"
 	"crypto/rand"
 	"errors"
+	"io"
 	"log/slog"
 	"net"
+	"net/http"
 	"net/netip"
 	"path/filepath"
 	"strings"
@@ -26,6 +29,14 @@ type fakeDevice struct {
 	mu     sync.Mutex
 	config tunnel.Config
 	fail   error
+	dial   func(context.Context) (net.Conn, error)
+}
+
+// source is where what is dialed now comes from.
+func (f *fakeDevice) source() string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.config.Addresses[0].Addr().String()
 }
 
 func (f *fakeDevice) Configure(_ context.Context, c tunnel.Config) error {
@@ -51,7 +62,10 @@ func (f *fakeDevice) Close() error { return nil }
 
 var errNoRoute = errors.New("no route to host")
 
-func (f *fakeDevice) DialContext(context.Context, string, string) (net.Conn, error) {
+func (f *fakeDevice) DialContext(ctx context.Context, _, _ string) (net.Conn, error) {
+	if f.dial != nil {
+		return f.dial(ctx)
+	}
 	return nil, errNoRoute
 }
 
@@ -248,4 +262,64 @@ func TestClockInThePast(t *testing.T) {
 	if !found {
 		t.Errorf("conditions: %v; want one that says to set the clock", b.health.List())
 	}
+}
+
+// The control channel leaves the former address when there is a new one, and not otherwise.
+func TestControlChannelMovesWithTheAddress(t *testing.T) {
+	b := newBox(t)
+	dials := make(chan string, 8)
+	b.dev.dial = func(ctx context.Context) (net.Conn, error) {
+		near, far := net.Pipe()
+		from := b.dev.source()
+		go serveHub(ctx, far, func() { dials <- from })
+		return near, nil
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- b.Run(ctx) }()
+	next := func(want string) {
+		t.Helper()
+		select {
+		case got := <-dials:
+			if got != want {
+				t.Errorf("the coordinator was called from %s, want %s", got, want)
+			}
+		case <-time.After(10 * time.Second):
+			t.Fatalf("no call from %s", want)
+		}
+	}
+	next("10.201.1.1")
+	m := b.m
+	for _, change := range []func(){
+		func() { m.Uses = nil },
+		func() { m.Self.Address, m.Self.Former = netip.MustParseAddr("10.201.1.2"), m.Self.Address },
+		func() { m.Self.Former = netip.Addr{} },
+	} {
+		change()
+		m.Generation++
+		s := b.signed(t, m, b.key)
+		if err := b.frame(wire.Frame{NetMap: &s, Generation: m.Generation, Now: time.Now()}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	next("10.201.1.2")
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	if len(dials) > 0 {
+		t.Errorf("another call from %s", <-dials)
+	}
+}
+
+// serveHub answers a watch with one frame, and a report not at all.
+func serveHub(ctx context.Context, c net.Conn, watched func()) {
+	defer func() { _ = c.Close() }()
+	r, err := http.ReadRequest(bufio.NewReader(c))
+	if err != nil || r.URL.Path != wire.PathWatch {
+		return
+	}
+	watched()
+	_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n{\"generation\":5}\n")
+	<-ctx.Done()
 }

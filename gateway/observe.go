@@ -148,8 +148,8 @@ func (g *Gateway) reportLoop(ctx context.Context, c control.Coordinator) error {
 	}
 }
 
-// news is what of a report makes it worth sending at once: another map in force, another set of Conditions, something parked. A
-// generation that left this box's map as it was is none, and neither is a queue that fills and empties.
+// news is what of a report makes it worth sending at once: another map in force, another set of Conditions, something parked, other
+// networks. A generation that left this box's map as it was is none, and neither is a queue that fills and empties.
 func (g *Gateway) news(r wire.Report) string {
 	var b strings.Builder
 	g.mu.Lock()
@@ -161,12 +161,13 @@ func (g *Gateway) news(r wire.Report) string {
 	for _, q := range r.Queues {
 		fmt.Fprintln(&b, q.Name, q.Parked)
 	}
+	fmt.Fprintln(&b, r.Facts.LANs, r.Facts.WANs, r.Facts.Containers)
 	return b.String()
 }
 
 func (g *Gateway) report() (wire.Report, bool) {
 	g.mu.Lock()
-	r := wire.Report{Format: wire.Format, Applied: g.applied, ApplyError: g.problem, Facts: g.opt.Facts}
+	r := wire.Report{Format: wire.Format, Applied: g.applied, ApplyError: g.problem, Facts: g.facts}
 	if g.applied == g.netMap.Generation {
 		r.Applied = g.newest // the map did not change since, and is true for the newest generation too
 	}

@@ -27,7 +27,7 @@ func (g *Gateway) Status(ctx context.Context) localapi.Status {
 	g.mu.Unlock()
 	link.Expires = m.Expires
 	s := localapi.Status{
-		Version: g.opt.Version, Site: m.Self.Site, SiteKind: string(m.Self.SiteKind), Node: m.Self.Node, Address: m.Self.Address,
+		Version: g.opt.Version, Site: m.Self.Site, SiteKind: string(m.Self.SiteKind), Node: m.Self.Node, Address: m.Self.Address, Former: m.Self.Former,
 		Healthy: g.health.Healthy(), Conditions: g.health.List(), Coordinator: link,
 		Queues: g.opt.Spool.Stats(), Sessions: g.sessions.list(), Services: g.services(),
 	}

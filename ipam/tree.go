@@ -144,3 +144,11 @@ func (n *node) walk(yield func(block) bool) bool {
 	}
 	return true
 }
+
+// each yields the nodes from n on that are taken, by address, wide before narrow.
+func (n *node) each(yield func(*node) bool) bool {
+	if n == nil {
+		return true
+	}
+	return (n.count == 0 || yield(n)) && n.child[0].each(yield) && n.child[1].each(yield)
+}

@@ -46,7 +46,9 @@ type Node struct {
 	Kind      NodeKind
 	PublicKey wgkey.PublicKey
 	// Address is the Node's fixed overlay address, within an Allocation of its Site.
-	Address  netip.Addr
+	Address netip.Addr
+	// Former is the address it had before its Site was renumbered and still answers at; the zero value outside of that time.
+	Former   netip.Addr
 	Facts    wire.Facts
 	Enrolled time.Time
 	// LastSeen, Applied, ApplyError and Conditions are the Node's last report; LastSeen is zero before the first.
@@ -59,10 +61,12 @@ type Node struct {
 
 // Token is a one-time enrolment secret, of which only the hash is kept.
 type Token struct {
-	ID      TokenID
-	Site    SiteID
-	Kind    NodeKind
-	Hash    [32]byte
+	ID   TokenID
+	Site SiteID
+	Kind NodeKind
+	Hash [32]byte
+	// Address is what the Node will have; the zero value lets the coordinator choose.
+	Address netip.Addr
 	Created time.Time
 	Expires time.Time
 	// Used is zero until the Token enrolled UsedBy.
@@ -86,7 +90,10 @@ type Service struct {
 	// Target is host:port on the Site's LAN.
 	Target string
 	// Port is the TCP port on the overlay, unique within the Site.
-	Port    uint16
+	Port uint16
+	// Address is a fixed overlay address of the Service's own, in an allocation of its Site for services; the zero value means that it is
+	// at the address of the Site's box.
+	Address netip.Addr
 	Created time.Time
 }
 
@@ -114,12 +121,40 @@ type Event struct {
 // RangeKind is what a Range of addresses is.
 type RangeKind string
 
-// The kinds of Range. Pools contain allocations; allocations of one pool never overlap; foreign ranges exclude all of them.
+// The kinds of Range. The database holds what excludes what, see store.Ranges.
 const (
-	RangePool       RangeKind = "pool"
+	// RangePool is what allocations are taken from. Pools nest: a narrower one is a part of the wider that is given out on its own.
+	RangePool RangeKind = "pool"
+	// RangeAllocation belongs to its owner alone.
 	RangeAllocation RangeKind = "allocation"
-	RangeReserved   RangeKind = "reserved"
-	RangeForeign    RangeKind = "foreign"
+	// RangeReserved is kept from being allocated, perhaps for one Site.
+	RangeReserved RangeKind = "reserved"
+	// RangeForeign is a network of others, entered by an operator.
+	RangeForeign RangeKind = "foreign"
+	// RangeLAN is a Site's real local network, entered by an operator. LANs of several Sites may be the same.
+	RangeLAN RangeKind = "lan"
+	// RangeReported is what a Site's box says it is connected to. It comes and goes with the reports.
+	RangeReported RangeKind = "reported"
+)
+
+// RangePurpose says what an allocation is for, or what a reported range is.
+type RangePurpose string
+
+// The purposes.
+const (
+	// PurposeOverlay holds the addresses of boxes. It is what an allocation has if nothing else is asked for.
+	PurposeOverlay RangePurpose = "overlay"
+	// PurposeMapped stands for a part of the Site's LAN, see Range.Maps.
+	PurposeMapped RangePurpose = "mapped"
+	// PurposeWorkstation holds the addresses of single computers that dial in.
+	PurposeWorkstation RangePurpose = "workstation"
+	// PurposeServices holds the fixed addresses of Services, which stay when boxes change.
+	PurposeServices RangePurpose = "services"
+
+	// PurposeLAN, PurposeWAN and PurposeContainer are what a box reports.
+	PurposeLAN       RangePurpose = "lan"
+	PurposeWAN       RangePurpose = "wan"
+	PurposeContainer RangePurpose = "container"
 )
 
 // Range is one row of the address plan.
@@ -127,10 +162,55 @@ type Range struct {
 	ID     int64
 	Kind   RangeKind
 	Prefix netip.Prefix
-	// Owner is the Site an allocation belongs to, or "hub".
-	Owner   string
+	// Owner is the id of the Site an allocation, LAN or reported range belongs to or a reservation is kept for, or "hub". Pools, foreign
+	// ranges and what is quarantined have none.
+	Owner string
+	// Purpose is set for allocations and reported ranges.
+	Purpose RangePurpose
+	// Label is a short name that operators may use for the Range, unique among all that have one; optional for pools, allocations and
+	// reservations.
+	Label string
+	// Maps is set exactly for allocations of purpose mapped: the part of the Site's LAN that Prefix stands for, of the same family and length.
+	Maps    netip.Prefix
 	Note    string
 	Created time.Time
-	// Until is when a quarantined allocation becomes free; zero for one in use. While set, the Range still excludes.
+	// Until is set for what ends: with an Owner the Range is in use until then (its Site was renumbered), without one it is quarantined and
+	// becomes free then. The Range excludes in either case.
 	Until time.Time
+}
+
+// Quarantined reports whether nobody has r any more and nobody may have it yet.
+func (r Range) Quarantined() bool { return r.Owner == "" && !r.Until.IsZero() }
+
+// Ending reports whether r has an owner that will lose it.
+func (r Range) Ending() bool { return r.Owner != "" && !r.Until.IsZero() }
+
+// RangeAction is what happened to a Range.
+type RangeAction string
+
+// The actions.
+const (
+	RangeCreated RangeAction = "created"
+	// RangeGrown means that the Range took the place of a narrower one.
+	RangeGrown RangeAction = "grown"
+	// RangeEnding means that its owner loses it at Until.
+	RangeEnding RangeAction = "ending"
+	// RangeReleased means that it lost its owner and was quarantined.
+	RangeReleased RangeAction = "released"
+	// RangeRemoved means that an operator removed it.
+	RangeRemoved RangeAction = "removed"
+	// RangeFreed means that its quarantine ended.
+	RangeFreed RangeAction = "freed"
+)
+
+// RangeEvent is one entry of the history of addresses.
+type RangeEvent struct {
+	Seq    uint64
+	At     time.Time
+	Actor  string
+	Action RangeAction
+	// Range is as it was after the action, or before if it is gone.
+	Range Range
+	// OwnerName is the name that the owner had then.
+	OwnerName string
 }

@@ -79,7 +79,7 @@ func (g Grant) Validate() error {
 // message. The word "hub" is taken.
 func CheckName(noun, name string) error {
 	hint := "use lower-case letters, digits and single hyphens between them, such as \"praxis-nord-2\""
-	if s := slug(name); s != "" && s != reservedName {
+	if s := Slug(name); s != "" && s != reservedName {
 		hint += ", here perhaps \"" + s + "\""
 	}
 	switch {
@@ -90,14 +90,14 @@ func CheckName(noun, name string) error {
 			WithHint("choose a shorter one; the title has room for the whole name")
 	case name == reservedName:
 		return Errorf(Invalid, "the name %q is the coordinator's own", name).WithHint("choose another")
-	case strings.Trim(name, "abcdefghijklmnopqrstuvwxyz0123456789-") != "" || name != slug(name):
+	case strings.Trim(name, "abcdefghijklmnopqrstuvwxyz0123456789-") != "" || name != Slug(name):
 		return Errorf(Invalid, "the name %q of the %s is not one that can be typed everywhere", name, noun).WithHint("%s", hint)
 	}
 	return nil
 }
 
-// slug makes the nearest name of any text, "" if nothing is left.
-func slug(s string) string {
+// Slug makes the nearest name of any text, "" if nothing is left.
+func Slug(s string) string {
 	s = s[:min(len(s), 4*maxName)]
 	spelled := strings.NewReplacer("ä", "ae", "ö", "oe", "ü", "ue", "ß", "ss", "å", "a", "é", "e", "è", "e", "ø", "o", "æ", "ae").
 		Replace(strings.ToLower(s))

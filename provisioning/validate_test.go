@@ -248,7 +248,7 @@ func FuzzChecks(f *testing.F) {
 				t.Errorf("%q passes as %s", s, name)
 			}
 		}
-		if n := slug(s); n != "" && n != reservedName && CheckName("site", n) != nil {
+		if n := Slug(s); n != "" && n != reservedName && CheckName("site", n) != nil {
 			t.Errorf("the proposal %q for %q is refused itself", n, s)
 		}
 	})

@@ -18,9 +18,11 @@ type Config struct {
 	PrivateKey wgkey.PrivateKey
 	// ListenPort is the UDP port of the device; 0 lets the system choose one, which is then kept until the device is closed.
 	ListenPort uint16
-	// Addresses are the node's own overlay addresses, as host prefixes (/32 or /128).
+	// Addresses are the node's own overlay addresses, as host prefixes (/32 or /128). The first of each family is the source of all that is
+	// dialed from now on, unless it is to an own address; the others are for listening. Connections from an earlier first address live on
+	// for as long as that is among Addresses.
 	Addresses []netip.Prefix
-	// Blackhole lists the overlay prefixes that must never leave by any other interface. Backends without a kernel routing table
+	// Blackhole lists the overlay prefixes that must never leave by any other interface; they may nest. Backends without a kernel routing table
 	// need not do anything: they have no other interface.
 	Blackhole []netip.Prefix
 	// MTU is the inner MTU in bytes; 0 means DefaultMTU.

@@ -206,7 +206,7 @@ func initCoordinator(ctx context.Context, dir string, cfg coordinatorConfig, opt
 	if _, err := co.CreateSite(ctx, localActor, coordinator.NewSite{Name: cfg.Center.Site, Kind: wire.Center, Endpoint: cfg.Center.Endpoint}); err != nil {
 		return err
 	}
-	_, tok, err := co.CreateToken(ctx, localActor, cfg.Center.Site, 0)
+	_, tok, err := co.CreateToken(ctx, localActor, cfg.Center.Site, 0, netip.Addr{})
 	if err != nil {
 		return err
 	}
@@ -262,7 +262,7 @@ func serveCoordinator(ctx context.Context, dir string, log *slog.Logger) error {
 		return fmt.Errorf("open the database: %w", err)
 	}
 	defer func() { _ = st.Close() }()
-	co, err := coordinator.New(st, keys, coordinator.Options{Log: log})
+	co, err := coordinator.New(st, keys, coordinator.Options{Log: log, Tool: versionText()})
 	if err != nil {
 		return err
 	}
@@ -284,6 +284,10 @@ func serveCoordinator(ctx context.Context, dir string, log *slog.Logger) error {
 
 	tasks, ctx := errgroup.WithContext(ctx)
 	tasks.Go(func() error { return h.Run(ctx) })
+	tasks.Go(func() error {
+		tend(ctx, tendEvery, co.Tend, log)
+		return nil
+	})
 	tasks.Go(func() error { return serveHTTP(ctx, netutil.LimitListener(public, maxPublicConns), nodeapi.Public(co)) })
 	tasks.Go(func() error {
 		return serveHTTP(ctx, admin, adminapi.Handler(co, func(*http.Request) string { return localActor }, log))

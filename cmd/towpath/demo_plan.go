@@ -24,8 +24,9 @@ type demoPlan struct {
 // planDemo finds ports and prefixes that are free here.
 func planDemo() (demoPlan, error) {
 	var p demoPlan
+	f := box.Facts(version)
 	var err error
-	if p.pool, err = freePool(box.Facts(version).LANs); err != nil {
+	if p.pool, err = freePool(slices.Concat(f.LANs, f.WANs, f.Containers)); err != nil {
 		return p, err
 	}
 	for _, f := range []struct {

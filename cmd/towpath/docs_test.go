@@ -51,9 +51,7 @@ func describe(b *strings.Builder, parent string, c *cli.Command) {
 		usage += " " + c.ArgsUsage
 	}
 	fmt.Fprintf(b, "\n## %s\n\n`%s`: %s.\n", name, usage, c.Usage)
-	if c.Description != "" {
-		fmt.Fprintf(b, "\n%s\n", c.Description)
-	}
+	writeDescription(b, c.Description)
 	if len(c.Flags) == 0 {
 		return
 	}
@@ -79,6 +77,26 @@ func describe(b *strings.Builder, parent string, c *cli.Command) {
 			def = "–"
 		}
 		fmt.Fprintf(b, "| %s | %s | %s |\n", strings.Join(names, ", "), strings.Trim(def, `"`), strings.ReplaceAll(d.GetUsage(), "`", "*"))
+	}
+}
+
+// writeDescription makes a block of the examples at the end of a help text.
+func writeDescription(b *strings.Builder, text string) {
+	prose, examples := text, ""
+	for _, heading := range []string{"Examples:\n", "Example:\n"} {
+		if before, after, ok := strings.Cut(text, heading); ok {
+			prose, examples = strings.TrimSpace(before), after
+		}
+	}
+	if prose != "" {
+		fmt.Fprintf(b, "\n%s\n", prose)
+	}
+	if examples != "" {
+		b.WriteString("\n```sh\n")
+		for line := range strings.Lines(examples) {
+			b.WriteString(strings.TrimSpace(line) + "\n")
+		}
+		b.WriteString("```\n")
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 	"github.com/towpath/towpath/gateway"
 	"github.com/towpath/towpath/gateway/reconcile"
 	"github.com/towpath/towpath/gateway/state"
+	"github.com/towpath/towpath/provisioning/wire"
 	"github.com/towpath/towpath/proxy/spool"
 )
 
@@ -117,7 +118,8 @@ func runGateway(ctx context.Context, dir *state.Dir, o gatewayOptions, log *slog
 	defer func() { _ = dev.Close() }()
 	g, err := gateway.New(gateway.Options{
 		Dir: dir, Identity: id, Device: dev, Spool: q, Backend: backend, LANAddress: o.LAN, ListenPort: o.Port, MTU: o.MTU,
-		Version: version, Facts: box.Facts(version, box.Interface, o.Interface), Log: log,
+		Version: version, Log: log,
+		Look: func() wire.Facts { return box.Facts(version, box.Interface, o.Interface) },
 	})
 	if err != nil {
 		return err

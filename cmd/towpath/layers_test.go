@@ -67,7 +67,7 @@ var house = []room{
 	// Level 3: deciders and appliers.
 	{
 		"provisioning/coordinator",
-		"provisioning ipam tunnel/wgkey provisioning/netmap provisioning/prove provisioning/store provisioning/audit provisioning/wire",
+		"provisioning ipam ipam/plandoc tunnel/wgkey provisioning/netmap provisioning/prove provisioning/store provisioning/audit provisioning/wire",
 		"the coordinator works on the Store interface, whichever engine is behind it",
 	},
 	{
@@ -79,7 +79,7 @@ var house = []room{
 		"an API translates; rules are the coordinator's",
 	},
 	{
-		"provisioning/adminapi", "provisioning provisioning/coordinator provisioning/auth provisioning/prove provisioning/wire ipam tunnel/wgkey",
+		"provisioning/adminapi", "provisioning provisioning/coordinator provisioning/auth provisioning/prove provisioning/wire ipam ipam/plandoc tunnel/wgkey",
 		"an API translates; rules are the coordinator's",
 	},
 	{"provisioning/web", "provisioning provisioning/coordinator provisioning/auth", "pages show; rules are the coordinator's"},

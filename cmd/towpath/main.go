@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/urfave/cli/v2"
@@ -128,6 +129,11 @@ func explain(err error) error {
 	if e, ok := errors.AsType[*provisioning.Error](err); ok {
 		return &ui.Error{Err: err, Hint: e.Hint, Code: exitCode(e.Code)}
 	}
+	// The framework's own error has no type that can be named.
+	if text := err.Error(); strings.HasPrefix(text, "Required flag") && strings.Count(text, `"`) == 2 {
+		names := strings.ReplaceAll(strings.Split(text, `"`)[1], ", ", ", --")
+		return ui.Usagef("--help says what flags mean", "what is missing: --%s", names)
+	}
 	if e, ok := errors.AsType[*wire.Refusal](err); ok {
 		return &ui.Error{Err: err, Hint: e.Hint, Code: exitCode(provisioning.Code(e.Code))}
 	}
@@ -176,8 +182,12 @@ func newLogger(c *cli.Context) *slog.Logger {
 	return slog.New(slog.NewTextHandler(os.Stderr, opt))
 }
 
-// terminal reports whether f is one.
+// terminal reports whether a person may sit at f.
 func terminal(f *os.File) bool {
 	st, err := f.Stat()
-	return err == nil && st.Mode()&os.ModeCharDevice != 0
+	if err != nil || st.Mode()&os.ModeCharDevice == 0 {
+		return false
+	}
+	null, err := os.Stat(os.DevNull)
+	return err != nil || !os.SameFile(st, null)
 }

@@ -35,7 +35,11 @@ func nodeCommand() *cli.Command {
 						if n.Applied >= n.Desired {
 							plan = "current"
 						}
-						rows = append(rows, []string{n.Site, n.ID, n.Address.String(), seen, plan, n.ApplyError, strconv.Itoa(len(n.Conditions)), n.Version})
+						address := n.Address.String()
+						if n.Former.IsValid() {
+							address += ", formerly " + n.Former.String()
+						}
+						rows = append(rows, []string{n.Site, n.ID, address, seen, plan, n.ApplyError, strconv.Itoa(len(n.Conditions)), n.Version})
 					}
 					return ui.Table(w, []string{"SITE", "NODE", "ADDRESS", "SEEN", "PLAN", "BECAUSE", "CONDITIONS", "VERSION"}, rows)
 				})

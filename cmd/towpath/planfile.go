@@ -2,12 +2,13 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"net/netip"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -35,12 +36,18 @@ proof is everything that "plan prove" needs: plan, grants and the map of every n
 			Flags:  []cli.Flag{dirFlag(), &cli.StringFlag{Name: "format", Value: formCSV, Usage: "`FORM`: csv, json or proof"}},
 			Action: exportPlan,
 		},
+		planImportCommand(),
 		{
-			Name: "check", Usage: "list every conflict of a plan in a file, with line numbers, and change nothing", ArgsUsage: "FILE",
-			Description: `The file is CSV (site, range, comment; comma, semicolon or tab) or JSON. It is checked in itself and against the plan of the
-coordinator; --alone checks it in itself only. Exit code 1 means conflicts.`,
+			Name: "check", Usage: "list what is wrong with the plan as it is, or every conflict of a plan in a file, and change nothing", ArgsUsage: "[FILE]",
+			Description: `Without FILE it lists what should be known about the plan, each with a proposal; exit code 3 means that something is an error.
+FILE is CSV (site, range, comment; comma, semicolon or tab) or JSON. Every conflict is listed with its line, in the file itself and with the
+plan of the coordinator; --alone checks the file in itself only. Exit code 1 means conflicts.
+
+Examples:
+  towpath plan check
+  towpath plan check sheet.csv`,
 			Flags:  []cli.Flag{dirFlag(), jsonFlag(), &cli.BoolFlag{Name: "alone", Usage: "without the coordinator's plan"}},
-			Action: checkPlanFile,
+			Action: checkPlan,
 		},
 		{
 			Name: "diff", Usage: "show how a plan in a file differs from the coordinator's, or from another file", ArgsUsage: "FILE [FILE]",
@@ -53,10 +60,6 @@ coordinator; --alone checks it in itself only. Exit code 1 means conflicts.`,
 asked. It prints a certificate, or what refutes it in words, with exit code 1.`,
 			Flags:  []cli.Flag{dirFlag(), jsonFlag()},
 			Action: provePlan,
-		},
-		{
-			Name: "what", Usage: "say whose an address is, and since when", ArgsUsage: "ADDRESS", Flags: []cli.Flag{dirFlag(), jsonFlag()},
-			Action: whatIs,
 		},
 	}
 }
@@ -116,12 +119,15 @@ func readLimited(path string, limit int64) ([]byte, error) {
 	return b, nil
 }
 
-func checkPlanFile(c *cli.Context) error {
-	a, err := args(c, "FILE")
+func checkPlan(c *cli.Context) error {
+	file, err := optionalArg(c, "FILE")
 	if err != nil {
 		return err
 	}
-	d, problems, err := readPlan(a[0])
+	if file == "" {
+		return checkLivePlan(c)
+	}
+	d, problems, err := readPlan(file)
 	if err != nil {
 		return err
 	}
@@ -134,6 +140,7 @@ func checkPlanFile(c *cli.Context) error {
 		existing = e.Input.Plan
 	}
 	problems = append(problems, plandoc.Check(d, existing)...)
+	slices.SortStableFunc(problems, func(a, b plandoc.Problem) int { return cmp.Compare(a.Line, b.Line) })
 	err = show(c, problems, func(w io.Writer) error {
 		for _, p := range problems {
 			fmt.Fprintln(w, p)
@@ -145,6 +152,32 @@ func checkPlanFile(c *cli.Context) error {
 	})
 	if err == nil && len(problems) > 0 {
 		return ui.Silent(ui.ExitFailed)
+	}
+	return err
+}
+
+// checkLivePlan lists the findings.
+func checkLivePlan(c *cli.Context) error {
+	if c.Bool("alone") {
+		return ui.Usagef("give a FILE", "--alone has no meaning without a file")
+	}
+	all, err := adminClient(c).Findings(c.Context)
+	if err != nil {
+		return offline(c, err)
+	}
+	count := map[string]int{}
+	for _, f := range all {
+		count[f.Severity]++
+	}
+	err = show(c, all, func(w io.Writer) error {
+		printFindings(w, all)
+		if len(all) == 0 {
+			return say(w, "Nothing is wrong with the plan.")
+		}
+		return say(w, "%s, %s, %d for information.", ui.Count(count["error"], "error"), ui.Count(count["warning"], "warning"), count["info"])
+	})
+	if err == nil && count["error"] > 0 {
+		return ui.Silent(ui.ExitUnhealthy)
 	}
 	return err
 }
@@ -240,73 +273,4 @@ func proofInput(c *cli.Context) (adminapi.Export, error) {
 		return e, ui.Hint(fmt.Errorf("%s is no proof export: %w", c.Args().First(), err), "make one with \"towpath plan export --format proof\"")
 	}
 	return e, nil
-}
-
-type whatJSON struct {
-	Address netip.Addr       `json:"address"`
-	Pool    string           `json:"pool,omitempty"`
-	Ranges  []adminapi.Range `json:"ranges"`
-	Node    *adminapi.Node   `json:"node,omitempty"`
-}
-
-func whatIs(c *cli.Context) error {
-	a, err := args(c, "ADDRESS")
-	if err != nil {
-		return err
-	}
-	addr, err := netip.ParseAddr(a[0])
-	if err != nil {
-		return ui.Usagef("such as 10.201.7.14", "%q is no IP address", a[0])
-	}
-	client := adminClient(c)
-	plan, err := client.Plan(c.Context)
-	if err != nil {
-		return offline(c, err)
-	}
-	nodes, err := client.Nodes(c.Context)
-	if err != nil {
-		return offline(c, err)
-	}
-	out := whatJSON{Address: addr, Ranges: []adminapi.Range{}}
-	for _, p := range plan.Pools {
-		if p.Prefix.Contains(addr) {
-			out.Pool = p.Prefix.String()
-		}
-	}
-	for _, r := range plan.Ranges {
-		if r.Prefix.Contains(addr) {
-			out.Ranges = append(out.Ranges, r)
-		}
-	}
-	for _, n := range nodes {
-		if n.Address == addr {
-			out.Node = &n
-		}
-	}
-	return show(c, out, func(w io.Writer) error { return printWhat(w, out) })
-}
-
-func printWhat(w io.Writer, x whatJSON) error {
-	if x.Pool == "" {
-		fmt.Fprintf(w, "%s is in no pool of the plan.\n", x.Address)
-	} else {
-		fmt.Fprintf(w, "%s is in pool %s.\n", x.Address, x.Pool)
-	}
-	if len(x.Ranges) == 0 && x.Pool != "" {
-		fmt.Fprintln(w, "Nobody has it.")
-	}
-	for _, r := range x.Ranges {
-		who := r.Owner
-		switch {
-		case !r.Until.IsZero():
-			who = "nobody, in quarantine until " + r.Until.Format(time.DateOnly)
-		case who == "":
-			who = "nobody: " + r.Kind
-		}
-		fmt.Fprintf(w, "%s (%s) belongs to %s since %s. %s\n", r.Prefix, r.Kind, who, r.Created.Local().Format(time.DateTime), r.Note)
-	}
-	if x.Node != nil {
-		fmt.Fprintf(w, "It is the address of %s of site %s, enrolled %s.\n", x.Node.ID, x.Node.Site, x.Node.Enrolled.Local().Format(time.DateTime))
-	}
-	return nil
 }

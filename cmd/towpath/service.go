@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"net/netip"
 	"strconv"
 	"strings"
 
@@ -18,7 +19,12 @@ func serviceCommand() *cli.Command {
 			Name: "add", Usage: "offer something at a site", ArgsUsage: "NAME",
 			Description: `--target is where the site's own gateway finds it on its LAN. Nobody may use it before "towpath allow".
 A queued service answers the sender as soon as the data is safe on the sender's own gateway; a pass-through service lets the far
-application answer, which queries need.`,
+application answer, which queries need. --fixed-address gives it an overlay address of its own, which stays when the site's box changes; its site
+needs a range for that ("towpath plan allocate SITE --purpose services").
+
+Examples:
+  towpath service add pacs --site center --dicom --ae-title PACS --target 192.168.10.5:104
+  towpath service add his --site center --hl7 --target his.local:2575 --fixed-address`,
 			Flags: []cli.Flag{
 				dirFlag(), jsonFlag(),
 				&cli.StringFlag{Name: "site", Required: true, Usage: "`NAME` of the site that offers it"},
@@ -28,6 +34,8 @@ application answer, which queries need.`,
 				&cli.StringFlag{Name: "ae-title", Usage: "its AE `TITLE` (DICOM); devices must call it so"},
 				&cli.StringFlag{Name: "receiver", Usage: "`APP` or APP^FACILITY of MSH-5 and MSH-6 that tells it apart from other HL7 services on one port"},
 				&cli.StringFlag{Name: "mode", Value: "queued", Usage: "`MODE`: queued or pass-through"},
+				&cli.BoolFlag{Name: "fixed-address", Usage: "give it an overlay address of its own, which the coordinator chooses"},
+				&cli.StringFlag{Name: "address", Usage: "give it this overlay `ADDRESS` of its own"},
 			},
 			Action: func(c *cli.Context) error {
 				a, err := args(c, "NAME")
@@ -36,7 +44,10 @@ application answer, which queries need.`,
 				}
 				n := adminapi.NewService{
 					Site: c.String("site"), Name: a[0], Target: c.String("target"), AETitle: c.String("ae-title"),
-					Receiver: c.String("receiver"), Mode: c.String("mode"),
+					Receiver: c.String("receiver"), Mode: c.String("mode"), FixedAddress: c.Bool("fixed-address"),
+				}
+				if n.Address, err = addressFlag(c); err != nil {
+					return err
 				}
 				switch {
 				case c.Bool("dicom") == c.Bool("hl7"):
@@ -51,7 +62,11 @@ application answer, which queries need.`,
 					return offline(c, err)
 				}
 				return show(c, s, func(w io.Writer) error {
-					_, err := fmt.Fprintf(w, "Service %s is at site %s, overlay port %d. Next: towpath allow SITE %s\n", s.Name, s.Site, s.Port, s.Name)
+					where := fmt.Sprintf("overlay port %d", s.Port)
+					if s.Address.IsValid() {
+						where = fmt.Sprintf("overlay address %s", placeOf(s))
+					}
+					_, err := fmt.Fprintf(w, "Service %s is at site %s, %s. Next: towpath allow SITE %s\n", s.Name, s.Site, where, s.Name)
 					return err
 				})
 			},
@@ -70,10 +85,10 @@ application answer, which queries need.`,
 					var rows [][]string
 					for _, s := range all {
 						rows = append(rows, []string{
-							s.Name, s.Site, s.Protocol, s.AETitle + s.Receiver, s.Mode, s.Target, strconv.Itoa(int(s.Port)), strings.Join(s.Users, ", "),
+							s.Name, s.Site, s.Protocol, s.AETitle + s.Receiver, s.Mode, s.Target, strconv.Itoa(int(s.Port)), placeOf(s), strings.Join(s.Users, ", "),
 						})
 					}
-					return ui.Table(w, []string{"SERVICE", "SITE", "PROTOCOL", "NAME THERE", "MODE", "TARGET", "PORT", "ALLOWED"}, rows)
+					return ui.Table(w, []string{"SERVICE", "SITE", "PROTOCOL", "NAME THERE", "MODE", "TARGET", "PORT", "AT", "ALLOWED"}, rows)
 				})
 			},
 		},
@@ -88,6 +103,18 @@ application answer, which queries need.`,
 			},
 		},
 	)
+}
+
+// addressFlag reads --address; the zero value if it is not given.
+func addressFlag(c *cli.Context) (netip.Addr, error) {
+	if !c.IsSet("address") {
+		return netip.Addr{}, nil
+	}
+	a, err := netip.ParseAddr(c.String("address"))
+	if err != nil || a.Zone() != "" {
+		return a, ui.Usagef("such as 10.201.7.14", "--address %q is no IP address", c.String("address"))
+	}
+	return a.Unmap(), nil
 }
 
 func allowCommand() *cli.Command {

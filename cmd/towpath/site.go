@@ -18,7 +18,11 @@ func siteCommand() *cli.Command {
 		&cli.Command{
 			Name: "add", Usage: "plan a new site, with addresses of its own", ArgsUsage: "NAME",
 			Description: `NAME is a short lower-case word that everybody will use. The coordinator picks the site's addresses; --prefix asks for certain
-ones. A center that clinics shall reach needs --endpoint.`,
+ones. A center that clinics shall reach needs --endpoint.
+
+Examples:
+  towpath site add praxis-nord --pool region-nord --lan 192.168.178.0/24
+  towpath site add center --kind center --endpoint vpn.example.org:51821`,
 			Flags: []cli.Flag{
 				dirFlag(), jsonFlag(),
 				&cli.StringFlag{Name: "kind", Value: "clinic", Usage: "`KIND` of site: clinic or center"},
@@ -26,6 +30,8 @@ ones. A center that clinics shall reach needs --endpoint.`,
 				&cli.StringFlag{Name: "endpoint", Usage: "`HOST:PORT` (UDP) at which the site's gateway can be reached from outside"},
 				&cli.StringFlag{Name: "prefix", Usage: "address `PREFIX` to allocate, such as 10.201.7.0/28"},
 				&cli.IntFlag{Name: "hosts", Usage: "`NUMBER` of addresses the site needs; 14 if not given"},
+				poolFlag(),
+				&cli.StringFlag{Name: "lan", Usage: "its real local network as `PREFIX`, if it is known; see \"towpath plan lan\""},
 			},
 			Action: func(c *cli.Context) error {
 				a, err := args(c, "NAME")
@@ -34,7 +40,7 @@ ones. A center that clinics shall reach needs --endpoint.`,
 				}
 				n := adminapi.NewSite{
 					Name: a[0], Kind: c.String("kind"), Title: c.String("title"), Endpoint: c.String("endpoint"),
-					Prefix: c.String("prefix"), Hosts: c.Int("hosts"),
+					Prefix: c.String("prefix"), Hosts: c.Int("hosts"), Pool: c.String("pool"), LAN: c.String("lan"),
 				}
 				s, err := adminClient(c).CreateSite(c.Context, n)
 				if err != nil {
@@ -78,8 +84,9 @@ ones. A center that clinics shall reach needs --endpoint.`,
 		},
 		&cli.Command{
 			Name: "remove", Usage: "remove a site that has no nodes, services or grants any more", ArgsUsage: "NAME",
-			Description: `The site's addresses stay reserved for 30 days, so that nothing that still knows them reaches somebody else.`,
-			Flags:       []cli.Flag{dirFlag()},
+			Description: `The site's addresses stay unused for the time of the quarantine ("towpath plan quarantine"), so that nothing that still knows them
+reaches somebody else.`,
+			Flags: []cli.Flag{dirFlag()},
 			Action: func(c *cli.Context) error {
 				a, err := args(c, "NAME")
 				if err != nil {

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"io"
 	"strings"
-	"time"
 
 	"github.com/urfave/cli/v2"
 	"rsc.io/qr"
@@ -16,11 +15,16 @@ func tokenCommand() *cli.Command {
 	return group("token", "one-time secrets with which boxes enroll",
 		&cli.Command{
 			Name: "new", Usage: "make a token for the gateway of a site",
-			Description: `The token is shown once and works once. Whoever has it first gets the site's place, so hand it over as you would a key.`,
+			Description: `The token is shown once and works once. Whoever has it first gets the site's place, so hand it over as you would a key.
+A box that takes the place of another may have its address: give --address.
+
+Example:
+  towpath token new --site praxis-nord --ttl 7d`,
 			Flags: []cli.Flag{
 				dirFlag(), jsonFlag(),
 				&cli.StringFlag{Name: "site", Required: true, Usage: "`NAME` of the site"},
-				&cli.DurationFlag{Name: "ttl", Value: 72 * time.Hour, Usage: "how long it may be used, as `DURATION`"},
+				&cli.StringFlag{Name: "ttl", Value: "72h", Usage: "how long it may be used, as `DURATION` such as 36h or 7d"},
+				&cli.StringFlag{Name: "address", Usage: "overlay `ADDRESS` that the box will have; chosen if not given"},
 				&cli.BoolFlag{Name: "qr", Usage: "draw it as a QR code too"},
 				qrPNGFlag(),
 			},
@@ -28,13 +32,21 @@ func tokenCommand() *cli.Command {
 				if _, err := args(c); err != nil {
 					return err
 				}
-				t, err := adminClient(c).CreateToken(c.Context, c.String("site"), c.Duration("ttl"))
+				ttl, err := durationOf(c, "ttl")
+				if err != nil {
+					return err
+				}
+				address, err := addressFlag(c)
+				if err != nil {
+					return err
+				}
+				t, err := adminClient(c).CreateToken(c.Context, c.String("site"), ttl, address)
 				if err != nil {
 					return offline(c, err)
 				}
 				return withQRPNG(c, t.Text, show(c, t, func(w io.Writer) error {
 					fmt.Fprintf(w, "%s\n\nFor the gateway of site %s, once, until %s. On the box:\n  towpath enroll TOKEN\n",
-						t.Text, t.Site, t.Expires.Local().Format(time.DateTime))
+						t.Text, t.Site, timeOf(t.Expires))
 					if c.Bool("qr") {
 						return drawQR(w, t.Text)
 					}
@@ -55,9 +67,9 @@ func tokenCommand() *cli.Command {
 				return show(c, all, func(w io.Writer) error {
 					var rows [][]string
 					for _, t := range all {
-						rows = append(rows, []string{t.ID, t.Site, t.State, t.Created.Local().Format(time.DateTime), t.Expires.Local().Format(time.DateTime), t.UsedBy})
+						rows = append(rows, []string{t.ID, t.Site, t.State, addrOf(t.Address), timeOf(t.Created), timeOf(t.Expires), t.UsedBy})
 					}
-					return ui.Table(w, []string{"TOKEN", "SITE", "STATE", "MADE", "EXPIRES", "USED BY"}, rows)
+					return ui.Table(w, []string{"TOKEN", "SITE", "STATE", "ADDRESS", "MADE", "EXPIRES", "USED BY"}, rows)
 				})
 			},
 		},

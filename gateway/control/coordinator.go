@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/towpath/towpath/provisioning/wire"
@@ -26,6 +27,9 @@ type Coordinator interface {
 // ErrRemoved means that the coordinator does not know this box any more.
 var ErrRemoved = errors.New("the coordinator does not know this box: it was removed, enroll it anew")
 
+// ErrMoved is why a watch ends that Move has ended.
+var ErrMoved = errors.New("this box has another address now")
+
 // errSilent is why a watch ends that carried neither map nor heartbeat for too long.
 var errSilent = errors.New("the coordinator went silent")
 
@@ -38,6 +42,9 @@ type DialFunc func(ctx context.Context, network, address string) (net.Conn, erro
 type HTTP struct {
 	base   string
 	client *http.Client
+
+	mu     sync.Mutex
+	cancel context.CancelCauseFunc // of the newest Watch
 }
 
 // NewHTTP returns the Coordinator at host:port.
@@ -55,10 +62,24 @@ func NewHTTP(dial DialFunc, hostport string) *HTTP {
 // Close drops idle connections.
 func (h *HTTP) Close() { h.client.CloseIdleConnections() }
 
+// Move leaves the connections there are, so that the next ones come from the address that the box has now: the old one will end some day,
+// first at the coordinator's side, and this one would not hear of it.
+func (h *HTTP) Move() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.cancel != nil {
+		h.cancel(ErrMoved)
+	}
+	h.client.CloseIdleConnections()
+}
+
 // Watch implements Coordinator. A stream without any frame for three heartbeats is given up.
 func (h *HTTP) Watch(ctx context.Context, have uint64, f func(wire.Frame) error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
+	h.mu.Lock()
+	h.cancel = cancel
+	h.mu.Unlock()
 	silent := time.AfterFunc(3*wire.HeartbeatEvery, func() { cancel(errSilent) })
 	defer silent.Stop()
 

@@ -44,6 +44,9 @@ func (f *Follower) Run(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return nil //nolint:nilerr // the watch ended because ctx is done
 		}
+		if errors.Is(err, ErrMoved) {
+			continue // nothing is wrong
+		}
 		if up && time.Since(began) > stableAfter {
 			wait = backoffMin
 		}

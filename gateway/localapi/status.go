@@ -16,6 +16,8 @@ type Status struct {
 	SiteKind string     `json:"site_kind"`
 	Node     string     `json:"node"`
 	Address  netip.Addr `json:"address"`
+	// Former is the address that the box also answers at while its Site is renumbered.
+	Former netip.Addr `json:"former,omitzero"`
 	// Healthy is false while a Condition of severity warning or error holds.
 	Healthy     bool               `json:"healthy"`
 	Conditions  []health.Condition `json:"conditions"`

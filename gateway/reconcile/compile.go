@@ -80,6 +80,8 @@ type Delivery struct {
 	Protocol wire.Protocol
 	AETitle  string
 	Target   netip.AddrPort
+	// From is the box's own address, which the device takes for it: with another one, connections have to be made anew.
+	From netip.Addr
 }
 
 // Problem names a part that was left out and why.
@@ -96,7 +98,7 @@ func Compile(m wire.NetMap, l Local) (Desired, error) {
 		return Desired{}, err
 	}
 	d.Tunnel = t
-	c := compiler{overlay: m.Overlay, peers: m.Peers, self: m.Self.Address, lan: l.LANAddress}
+	c := compiler{own: t.Addresses, peers: m.Peers, self: m.Self, lan: l.LANAddress}
 	for _, o := range m.Offers {
 		c.offer(o)
 	}
@@ -117,7 +119,7 @@ func compileTunnel(m wire.NetMap, l Local) (tunnel.Config, error) {
 	}
 	cfg := tunnel.Config{
 		PrivateKey: l.PrivateKey, ListenPort: l.ListenPort, MTU: cmp.Or(l.MTU, tunnel.DefaultMTU),
-		Addresses: []netip.Prefix{host(m.Self.Address)},
+		Addresses: ownAddresses(m),
 		Blackhole: m.Overlay,
 		Peers: []tunnel.Peer{{
 			PublicKey: m.Hub.PublicKey, Endpoint: first(m.Hub.Endpoints, l.Endpoints),
@@ -141,10 +143,29 @@ func compileTunnel(m wire.NetMap, l Local) (tunnel.Config, error) {
 	return cfg, nil
 }
 
+// ownAddresses are the box's own one, first because what it dials comes from there, then its former one and those of its Services. One
+// that the plan does not have, or a peer has, is left out, and so is what should listen there.
+func ownAddresses(m wire.NetMap) []netip.Prefix {
+	own := []netip.Prefix{host(m.Self.Address)}
+	add := func(a netip.Addr) {
+		foreign := a == m.Hub.Address || slices.ContainsFunc(m.Peers, func(p wire.Peer) bool { return within(p.AllowedIPs, a) })
+		if within(m.Overlay, a) && !foreign && !slices.Contains(own, host(a)) {
+			own = append(own, host(a))
+		}
+	}
+	add(m.Self.Former)
+	for _, o := range m.Offers {
+		for _, p := range o.Also {
+			add(p.Addr())
+		}
+	}
+	return own
+}
+
 type compiler struct {
-	overlay    []netip.Prefix
+	own        []netip.Prefix
 	peers      []wire.Peer
-	self       netip.Addr
+	self       wire.Self
 	lan        netip.Addr
 	listeners  []Listener
 	deliveries []Delivery
@@ -167,8 +188,22 @@ func (c *compiler) offer(o wire.Offer) {
 	for _, s := range o.From {
 		allow = append(allow, s.Prefix)
 	}
-	c.listen(Overlay, netip.AddrPortFrom(c.self, o.Port).String(), o.Protocol, allow,
-		Route{Service: o.Service, AETitle: o.AETitle, Mode: wire.PassThrough, Target: o.Target, Via: LAN})
+	places := []netip.AddrPort{netip.AddrPortFrom(c.self.Address, o.Port)}
+	if c.self.Former.IsValid() {
+		places = append(places, netip.AddrPortFrom(c.self.Former, o.Port))
+	}
+	places = append(places, o.Also...)
+	for i, p := range places {
+		switch {
+		case slices.Contains(places[:i], p):
+		case p.Port() == 0 || !within(c.own, p.Addr()):
+			c.problems = append(c.problems, Problem{Subject: "service:" + o.Service, Message: fmt.Sprintf(
+				"service %s is not reached at %s: the plan does not let this box have that address", o.Service, p)})
+		default:
+			c.listen(Overlay, p.String(), o.Protocol, allow,
+				Route{Service: o.Service, AETitle: o.AETitle, Mode: wire.PassThrough, Target: o.Target, Via: LAN})
+		}
+	}
 }
 
 func (c *compiler) use(u wire.Use) {
@@ -188,7 +223,7 @@ func (c *compiler) use(u wire.Use) {
 	case wire.Queued:
 		r.Queue = QueueName(u.Protocol, u.Service)
 		c.deliveries = append(c.deliveries,
-			Delivery{Queue: r.Queue, Service: u.Service, Protocol: u.Protocol, AETitle: u.AETitle, Target: u.Address})
+			Delivery{Queue: r.Queue, Service: u.Service, Protocol: u.Protocol, AETitle: u.AETitle, Target: u.Address, From: c.self.Address})
 	case wire.PassThrough:
 		r.Target, r.Via = u.Address.String(), Overlay
 	default:

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/towpath/towpath/gateway/reconcile"
 	"github.com/towpath/towpath/provisioning/wire"
@@ -105,11 +106,12 @@ func TestCompileClinic(t *testing.T) {
 	if diff := cmp.Diff(want, d.Listeners, cmp.Comparer(func(a, b netip.Prefix) bool { return a == b })); diff != "" {
 		t.Errorf("listeners (-want +got):\n%s", diff)
 	}
+	self := netip.MustParseAddr("10.201.1.1")
 	deliveries := []reconcile.Delivery{
-		{Queue: "dicom.pacs", Service: "pacs", Protocol: wire.DICOM, AETitle: "PACS", Target: netip.MustParseAddrPort("10.201.0.17:11112")},
-		{Queue: "hl7.orders", Service: "orders", Protocol: wire.HL7, Target: netip.MustParseAddrPort("10.201.0.17:2575")},
+		{Queue: "dicom.pacs", Service: "pacs", Protocol: wire.DICOM, AETitle: "PACS", Target: netip.MustParseAddrPort("10.201.0.17:11112"), From: self},
+		{Queue: "hl7.orders", Service: "orders", Protocol: wire.HL7, Target: netip.MustParseAddrPort("10.201.0.17:2575"), From: self},
 	}
-	if diff := cmp.Diff(deliveries, d.Deliveries, cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b })); diff != "" {
+	if diff := cmp.Diff(deliveries, d.Deliveries, cmpopts.EquateComparable(netip.Addr{}, netip.AddrPort{})); diff != "" {
 		t.Errorf("deliveries (-want +got):\n%s", diff)
 	}
 	if len(d.Problems) != 0 {

@@ -45,13 +45,13 @@ type Runner struct {
 	cfg RunnerConfig
 
 	mu         sync.Mutex // guards listeners, for Listeners
-	listeners  map[string]*running[Listener]
-	deliveries map[string]*running[Delivery]
+	listeners  map[string]*running
+	deliveries map[string]*delivery
 }
 
-// running is one task with the specification it was started for.
-type running[S any] struct {
-	spec     S
+// running is one listener with the specification it is up for.
+type running struct {
+	spec     Listener
 	server   *proxy.Server
 	listener net.Listener
 	cancel   context.CancelFunc
@@ -59,16 +59,14 @@ type running[S any] struct {
 }
 
 // stop frees the address at once; it does not wait for sessions.
-func (r *running[S]) stop() {
+func (r *running) stop() {
 	r.cancel()
-	if r.listener != nil {
-		_ = r.listener.Close()
-	}
+	_ = r.listener.Close()
 }
 
 // NewRunner returns a Runner that runs nothing yet.
 func NewRunner(cfg RunnerConfig) *Runner {
-	return &Runner{cfg: cfg, listeners: map[string]*running[Listener]{}, deliveries: map[string]*running[Delivery]{}}
+	return &Runner{cfg: cfg, listeners: map[string]*running{}, deliveries: map[string]*delivery{}}
 }
 
 // Apply makes d true as far as possible: first the device, then what listens, then what delivers. Things that run for a specification
@@ -128,7 +126,7 @@ func (r *Runner) applyListeners(ctx context.Context, want []Listener) error {
 
 // updateLocked changes a running listener without disturbing its sessions, and reports whether that was possible: it is as long as
 // nothing that its sessions rely on goes away.
-func (r *Runner) updateLocked(run *running[Listener], spec Listener) bool {
+func (r *Runner) updateLocked(run *running, spec Listener) bool {
 	old := run.spec
 	if reflect.DeepEqual(spec, old) {
 		return true
@@ -137,7 +135,7 @@ func (r *Runner) updateLocked(run *running[Listener], spec Listener) bool {
 		return false
 	}
 	for _, x := range old.Routes {
-		if !slices.Contains(spec.Routes, x) {
+		if !slices.ContainsFunc(spec.Routes, x.serves) {
 			return false
 		}
 	}
@@ -148,6 +146,15 @@ func (r *Runner) updateLocked(run *running[Listener], spec Listener) bool {
 	run.server.Update(h, spec.Allow)
 	run.spec = spec
 	return true
+}
+
+// serves reports whether sessions of r may go on under next. Where a Service of another Site is may change: the old place works as long as
+// the tunnel leads there, and the tunnel itself ends what goes to one that nobody has any more.
+func (r Route) serves(next Route) bool {
+	if r.Via == Overlay {
+		next.Target = r.Target
+	}
+	return r == next
 }
 
 func (r *Runner) runs(k string) bool {
@@ -170,7 +177,7 @@ func (r *Runner) startListener(ctx context.Context, k string, l Listener) error 
 		Name: k, Listener: ln, Handler: h, Allow: l.Allow, MaxConns: maxConns(l.Side), Log: r.cfg.Log, OnSession: r.cfg.OnSession,
 	})
 	runCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	run := &running[Listener]{spec: l, server: srv, listener: ln, cancel: cancel, done: make(chan struct{})}
+	run := &running{spec: l, server: srv, listener: ln, cancel: cancel, done: make(chan struct{})}
 	go func() {
 		defer close(run.done)
 		if err := srv.Serve(runCtx); err != nil {
@@ -239,41 +246,6 @@ func (r *Runner) network(s Side) proxy.Network {
 	return r.cfg.LANNet
 }
 
-func (r *Runner) applyDeliveries(ctx context.Context, want []Delivery) {
-	specs := make(map[string]Delivery, len(want))
-	for _, d := range want {
-		specs[d.Queue] = d
-	}
-	for k, run := range r.deliveries {
-		if spec, ok := specs[k]; !ok || spec != run.spec || run.ended() {
-			run.cancel()
-			<-run.done
-			delete(r.deliveries, k)
-		}
-	}
-	for _, d := range want {
-		if _, ok := r.deliveries[d.Queue]; ok {
-			continue
-		}
-		runCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))
-		run := &running[Delivery]{spec: d, cancel: cancel, done: make(chan struct{})}
-		r.deliveries[d.Queue] = run
-		go func() {
-			defer close(run.done)
-			if err := spool.Deliver(runCtx, spool.DeliverConfig{Queue: r.cfg.Queue, Name: d.Queue, Sink: r.sink(d), Log: r.cfg.Log}); err != nil {
-				r.cfg.Log.Error("delivery ended", "queue", d.Queue, "error", err)
-			}
-		}()
-	}
-}
-
-func (r *Runner) sink(d Delivery) spool.Sink {
-	if d.Protocol == wire.HL7 {
-		return hl7.NewSink(hl7.SinkConfig{Network: r.cfg.OverlayNet, Target: d.Target.String(), Log: r.cfg.Log})
-	}
-	return dicom.NewSink(dicom.SinkConfig{Network: r.cfg.OverlayNet, Target: d.Target.String(), CalledAE: d.AETitle, Log: r.cfg.Log})
-}
-
 // ListenerStatus is one running listener and what goes on there.
 type ListenerStatus struct {
 	Spec   Listener
@@ -296,35 +268,33 @@ func (r *Runner) Listeners() []ListenerStatus {
 func (r *Runner) Stop() {
 	r.mu.Lock()
 	listeners := r.listeners
-	r.listeners = map[string]*running[Listener]{}
+	r.listeners = map[string]*running{}
 	r.mu.Unlock()
 	for _, run := range listeners {
 		run.stop()
 	}
-	for _, run := range r.deliveries {
-		run.cancel()
+	for _, d := range r.deliveries {
+		d.cancel()
 	}
 	for _, run := range listeners {
 		<-run.done
 	}
-	for _, run := range r.deliveries {
-		<-run.done
+	for _, d := range r.deliveries {
+		<-d.done
 	}
 	clear(r.deliveries)
 }
 
-func (r *running[S]) ended() bool {
+func (r *running) ended() bool { return isClosed(r.done) }
+
+func isClosed(done <-chan struct{}) bool {
 	select {
-	case <-r.done:
+	case <-done:
 		return true
 	default:
 		return false
 	}
 }
 
-func key(l Listener) string {
-	if _, port, err := net.SplitHostPort(l.Address); err == nil && l.Side == Overlay {
-		return string(l.Side) + ":" + port
-	}
-	return string(l.Side) + ":" + l.Address
-}
+// key names a listener: what has the same one is changed in place.
+func key(l Listener) string { return string(l.Side) + ":" + l.Address }

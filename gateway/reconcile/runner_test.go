@@ -32,6 +32,7 @@ type fixture struct {
 	dev     *idleDevice
 	lan     *proxytest.Network
 	overlay *proxytest.Network
+	queue   *spool.Spool
 	health  health.Set
 }
 
@@ -41,7 +42,7 @@ func newFixture(t *testing.T) *fixture {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := &fixture{dev: &idleDevice{}, lan: proxytest.NewNetwork(), overlay: proxytest.NewNetwork()}
+	f := &fixture{dev: &idleDevice{}, lan: proxytest.NewNetwork(), overlay: proxytest.NewNetwork(), queue: q}
 	f.Runner = reconcile.NewRunner(reconcile.RunnerConfig{
 		Device: f.dev, LANNet: f.lan, OverlayNet: f.overlay, Queue: q, Health: &f.health, Log: slog.New(slog.DiscardHandler),
 	})

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"pgregory.net/rapid"
 
@@ -20,7 +21,7 @@ func TestCheckSaysWhatAndWhere(t *testing.T) {
 		"praxis-nord,10.1.2.0/24,,",
 		"praxis-nord,10.1.2.0/24,again,",
 		"praxis-ost,10.7.0.0/24,,",
-		"klinikum,10.7.0.0/16,,foreign",
+		",10.7.0.0/16,the hospital,foreign",
 		"praxis-west,192.168.0.0/24,,",
 		"praxis-west,10.9.9.0/24,,lan",
 		",10.200.0.0/16,,pool",
@@ -43,7 +44,7 @@ func TestCheckSaysWhatAndWhere(t *testing.T) {
 		"line 4: 10.1.2.0/24 of praxis-nord overlaps 10.1.2.192/26 of alt in the plan",
 		"line 4: 10.1.2.0/24 of praxis-nord overlaps 10.1.2.128/25 of praxis-sued in line 3",
 		"line 5: 10.1.2.0/24 of praxis-nord is there twice, first in line 4",
-		"line 7: the foreign network 10.7.0.0/16 of klinikum overlaps 10.7.0.0/24 of praxis-ost in line 6",
+		"line 7: the foreign network 10.7.0.0/16 overlaps 10.7.0.0/24 of praxis-ost in line 6",
 		"line 8: 192.168.0.0/24 of praxis-west lies in no pool",
 		"line 9: the LAN 10.9.9.0/24 of praxis-west overlaps the pool 10.0.0.0/8 in line 2",
 		"line 11: the pool 10.200.0.0/16 is there twice, first in line 10",
@@ -62,21 +63,26 @@ func TestCheckSaysWhatAndWhere(t *testing.T) {
 
 // naive finds the pairs of conflicts and the homeless by comparing everything with everything.
 func naive(doc, existing plandoc.Document) []string {
-	same := func(a, b plandoc.Entry) bool { return a.Kind == b.Kind && a.Prefix == b.Prefix && a.Owner == b.Owner }
+	same := func(a, b plandoc.Entry) bool {
+		return a.Kind == b.Kind && a.Prefix == b.Prefix && a.Owner == b.Owner && (a.Kind != plandoc.Reported || a.Purpose == b.Purpose)
+	}
 	var uniq, old []plandoc.Entry
 	var out []string
 	for _, e := range doc.Entries {
-		if i := slices.IndexFunc(uniq, func(o plandoc.Entry) bool { return same(e, o) }); i >= 0 {
+		if i := slices.IndexFunc(uniq, func(o plandoc.Entry) bool { return same(e, o) }); i >= 0 && e.Kind == plandoc.Foreign {
+			continue
+		} else if i >= 0 {
 			out = append(out, fmt.Sprintf("line %d: %v is there twice, first in line %d", e.Line, e, uniq[i].Line))
 			continue
 		}
 		uniq = append(uniq, e)
 	}
 	for _, e := range uniq {
-		if e.Owner == "" && (e.Kind == plandoc.LAN || e.Kind == plandoc.Allocation && e.Until.IsZero()) {
-			out = append(out, fmt.Sprintf("line %d: nobody's", e.Line))
+		for range wrongFields(e) {
+			out = append(out, fmt.Sprintf("line %d: fields", e.Line))
 		}
 	}
+	out = append(out, naiveLabels(doc, existing, same)...)
 	for _, e := range existing.Entries {
 		if !slices.ContainsFunc(uniq, func(o plandoc.Entry) bool { return same(e, o) }) && !slices.ContainsFunc(old, func(o plandoc.Entry) bool { return e == o }) {
 			old = append(old, e)
@@ -98,7 +104,7 @@ func naive(doc, existing plandoc.Document) []string {
 		excl := func(a, b plandoc.Kind) bool {
 			switch a {
 			case plandoc.Pool:
-				return b == plandoc.LAN
+				return b == plandoc.LAN || b == plandoc.Reported
 			case plandoc.Allocation:
 				return b != plandoc.Pool
 			case plandoc.Reserved:
@@ -141,14 +147,56 @@ func naive(doc, existing plandoc.Document) []string {
 	return out
 }
 
+// wrongFields counts the fields of e that its kind cannot have or lacks.
+func wrongFields(e plandoc.Entry) int {
+	owner, end, label := e.Owner != "", !e.Until.IsZero(), e.Label != ""
+	n := 0
+	for _, wrong := range []bool{
+		e.Kind == plandoc.Allocation && !owner && !end,
+		e.Kind == plandoc.Reserved && owner && end,
+		(e.Kind == plandoc.LAN || e.Kind == plandoc.Reported) && !owner,
+		(e.Kind == plandoc.Pool || e.Kind == plandoc.Foreign) && owner,
+		e.Kind != plandoc.Allocation && e.Kind != plandoc.Reserved && end,
+		(e.Kind == plandoc.Foreign || e.Kind == plandoc.LAN || e.Kind == plandoc.Reported) && label,
+	} {
+		if wrong {
+			n++
+		}
+	}
+	return n
+}
+
+func naiveLabels(doc, existing plandoc.Document, same func(a, b plandoc.Entry) bool) []string {
+	var out []string
+	for i, e := range doc.Entries {
+		if e.Label == "" {
+			continue
+		}
+		for _, o := range existing.Entries {
+			if o.Label == e.Label && !same(o, e) {
+				out = append(out, fmt.Sprintf("line %d: %v has the label %q, which is that of %v in the plan", e.Line, e, e.Label, o))
+			}
+		}
+		first := slices.IndexFunc(doc.Entries, func(o plandoc.Entry) bool { return o.Label == e.Label })
+		if o := doc.Entries[first]; first < i && !same(o, e) {
+			out = append(out, fmt.Sprintf("line %d: %v has the label %q, which is that of %v in line %d", e.Line, e, e.Label, o, o.Line))
+		}
+	}
+	return out
+}
+
 func TestCheckFindsWhatComparingAllPairsFinds(t *testing.T) {
 	gen := func(t *rapid.T, label string, lines bool) plandoc.Document {
 		var d plandoc.Document
 		for i := range rapid.IntRange(0, 12).Draw(t, label) {
 			e := plandoc.Entry{
-				Kind:   rapid.SampledFrom([]plandoc.Kind{plandoc.Pool, plandoc.Allocation, plandoc.Allocation, plandoc.Reserved, plandoc.Foreign, plandoc.LAN}).Draw(t, "kind"),
-				Prefix: drawPrefix(t), Owner: rapid.SampledFrom([]string{"", "a", "b"}).Draw(t, "owner"),
+				Kind: drawKind(t), Prefix: drawPrefix(t), Owner: rapid.SampledFrom([]string{"", "a", "b"}).Draw(t, "owner"),
+				Label: rapid.SampledFrom([]string{"", "", "", "x", "y"}).Draw(t, "label"),
 			}
+			if rapid.IntRange(0, 4).Draw(t, "ends") == 0 {
+				e.Until = time.Unix(1<<31, 0)
+			}
+			drawPurpose(t, &e)
 			if lines {
 				e.Line = i + 1
 			}
@@ -160,11 +208,21 @@ func TestCheckFindsWhatComparingAllPairsFinds(t *testing.T) {
 		doc, existing := gen(t, "doc", true), gen(t, "existing", false)
 		slices.SortFunc(existing.Entries, plandoc.Entry.Compare)
 		existing.Entries = slices.CompactFunc(existing.Entries, plandoc.Entry.Same)
+		// A plan has each label once.
+		seen := map[string]bool{}
+		for i, e := range existing.Entries {
+			if seen[e.Label] {
+				existing.Entries[i].Label = ""
+			}
+			seen[e.Label] = true
+		}
 		var got []string
 		for _, p := range plandoc.Check(doc, existing) {
 			s := p.String()
-			if strings.Contains(s, "allocated to nobody") || strings.Contains(s, "belongs to no site") {
-				s = fmt.Sprintf("line %d: nobody's", p.Line)
+			for _, words := range []string{"allocated to nobody", "belongs to no site", "cannot belong", "cannot end", "cannot have the label"} {
+				if strings.Contains(s, words) {
+					s = fmt.Sprintf("line %d: fields", p.Line)
+				}
 			}
 			got = append(got, s)
 		}

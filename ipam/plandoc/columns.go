@@ -14,6 +14,7 @@ const (
 	colKind
 	colPurpose
 	colLabel
+	colMaps
 	colUntil
 	colCount
 )
@@ -60,7 +61,7 @@ func (c columns) row(record []string, line int) row {
 	}
 	r := row{
 		line: line, site: unguard(cell(colSite)), span: cell(colRange), kind: cell(colKind), purpose: unguard(cell(colPurpose)),
-		label: unguard(cell(colLabel)), comment: unguard(cell(colComment)), until: cell(colUntil),
+		label: unguard(cell(colLabel)), maps: cell(colMaps), comment: unguard(cell(colComment)), until: cell(colUntil),
 	}
 	if m := cell(colMask); m != "" && !strings.ContainsAny(r.span, "/ -") {
 		r.span += "/" + strings.TrimPrefix(m, "/")
@@ -93,6 +94,9 @@ func columnNamed(s string) column {
 		return colPurpose
 	case "label", "tag", "kennung", "etikett", "bezeichnung":
 		return colLabel
+	case "maps", "maplan", "mappedlan", "mapslan", "mapsto", "standsfor", "bildetab", "abbildung", "abgebildet", "abgebildeteslan", "lannetz",
+		"stehtfür", "stehtfuer":
+		return colMaps
 	case "until", "expires", "expiry", "end", "bis", "gültigbis", "gueltigbis", "ende", "ablauf":
 		return colUntil
 	}

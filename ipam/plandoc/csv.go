@@ -13,7 +13,8 @@ import (
 //
 // A first line that names the columns, in English or German, says where they are; columns of other names are not read. Without one they
 // are site, range, comment, kind, until, or range first if a range stands there. A range without a kind belongs to the site that stands
-// beside it, without a site it is reserved. A range that is no prefix becomes several entries of one line.
+// beside it, without a site it is reserved. An allocation without a purpose is Mapped if it says what it maps, else Overlay; a purpose that
+// there is not is a problem, as is one of a range that can have none. A range that is no prefix becomes several entries of one line.
 //
 // The document holds the lines in which nothing is wrong, the problems name all others. The error is for what is no text at all or too
 // large (ErrNotText, ErrTooLarge).

@@ -19,7 +19,11 @@ import (
 )
 
 func entry(kind plandoc.Kind, prefix, owner, note string, line int) plandoc.Entry {
-	return plandoc.Entry{Kind: kind, Prefix: netip.MustParsePrefix(prefix), Owner: owner, Note: note, Line: line}
+	e := plandoc.Entry{Kind: kind, Prefix: netip.MustParsePrefix(prefix), Owner: owner, Note: note, Line: line}
+	if kind == plandoc.Allocation {
+		e.Purpose = plandoc.Overlay
+	}
+	return e
 }
 
 func readCSV(t *testing.T, text string) (plandoc.Document, []string) {
@@ -71,13 +75,16 @@ func TestReadCSVTakesWhatPeopleHave(t *testing.T) {
 		"spans":       {"site,range,comment\npraxis-nord,10.1.0.0-10.1.0.255,\"MRT, Zürich\"\npraxis-sued,10.1.1.0 – 10.1.1.255\n", two},
 		"line break in a cell": {
 			"site;range;comment\npraxis-nord;10.1.0.0/24;\"MRT,\nZürich\"\n\n;;\npraxis-sued;10.1.1.0/24;\n",
-			[]plandoc.Entry{nord, {Kind: sued.Kind, Prefix: sued.Prefix, Owner: sued.Owner, Line: 6}},
+			[]plandoc.Entry{nord, entry(sued.Kind, "10.1.1.0/24", "praxis-sued", "", 6)},
 		},
 		"kinds": {
 			"site,range,comment,kind,until\n,10.0.0.0/8,,Pool\n,10.9.0.0/16,spare\n,10.8.0.0/24,,allocation,31.12.2026\nnord,192.168.178.0/24,,LAN,\n",
 			[]plandoc.Entry{
 				entry(plandoc.Pool, "10.0.0.0/8", "", "", 2), entry(plandoc.Reserved, "10.9.0.0/16", "", "spare", 3),
-				{Kind: plandoc.Allocation, Prefix: netip.MustParsePrefix("10.8.0.0/24"), Until: time.Date(2026, 12, 31, 0, 0, 0, 0, time.UTC), Line: 4},
+				{
+					Kind: plandoc.Allocation, Prefix: netip.MustParsePrefix("10.8.0.0/24"), Purpose: "overlay",
+					Until: time.Date(2026, 12, 31, 0, 0, 0, 0, time.UTC), Line: 4,
+				},
 				entry(plandoc.LAN, "192.168.178.0/24", "nord", "", 5),
 			},
 		},
@@ -117,7 +124,7 @@ func TestReadCSVNamesEveryBadLine(t *testing.T) {
 		"line 6: malformed prefix: the mask 255.0.255.0 has ones behind zeros",
 		"line 7: there is no range",
 		"line 8: \"soon\" is not a date such as 2027-01-31 or 31.01.2027",
-		"line 8: there is no kind \"mine\": use pool, allocation, reserved, foreign or lan",
+		"line 8: there is no kind \"mine\": use pool, allocation, reserved, foreign, lan or reported",
 		"line 9: a quotation mark stands alone: double it, and put the whole cell between two",
 		"line 10: malformed prefix: ::ffff:10.0.0.0/120 is IPv4 written as IPv6, write it as IPv4",
 		"line 11: malformed prefix: fd00:: and 10.0.0.1 are of different families",
@@ -160,7 +167,20 @@ func TestWriteRefusesWhatCannotBeReadBack(t *testing.T) {
 		"spaces":       func(e *plandoc.Entry) { e.Owner = " nord" },
 		"two lines":    func(e *plandoc.Entry) { e.Note = "a\nb" },
 		"long":         func(e *plandoc.Entry) { e.Label = strings.Repeat("x", plandoc.MaxText+1) },
-		"not UTF-8":    func(e *plandoc.Entry) { e.Purpose = "\xff" },
+		"not UTF-8":    func(e *plandoc.Entry) { e.Label = "\xff" },
+		"no purpose":   func(e *plandoc.Entry) { e.Purpose = "" },
+		"its own word": func(e *plandoc.Entry) { e.Purpose = "MRT" },
+		"as a LAN is":  func(e *plandoc.Entry) { e.Purpose = plandoc.ReportedLAN },
+		"for a pool":   func(e *plandoc.Entry) { e.Kind = plandoc.Pool },
+		"no report":    func(e *plandoc.Entry) { e.Kind, e.Purpose = plandoc.Reported, "" },
+		"maps nothing": func(e *plandoc.Entry) { e.Purpose = plandoc.Mapped },
+		"maps, too":    func(e *plandoc.Entry) { e.Maps = netip.MustParsePrefix("192.0.0.0/8") },
+		"maps less":    func(e *plandoc.Entry) { e.Purpose, e.Maps = plandoc.Mapped, netip.MustParsePrefix("192.0.0.0/9") },
+		"maps IPv6":    func(e *plandoc.Entry) { e.Purpose, e.Maps = plandoc.Mapped, netip.MustParsePrefix("fd00::/8") },
+		"maps a host":  func(e *plandoc.Entry) { e.Purpose, e.Maps = plandoc.Mapped, netip.MustParsePrefix("192.0.0.1/8") },
+		"LAN maps": func(e *plandoc.Entry) {
+			e.Kind, e.Purpose, e.Maps = plandoc.LAN, "", netip.MustParsePrefix("192.0.0.0/8")
+		},
 		"far too late": func(e *plandoc.Entry) { e.Until = time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC) },
 	} {
 		e := good
@@ -178,7 +198,7 @@ func TestWriteCSVDefusesFormulas(t *testing.T) {
 	if err := plandoc.WriteCSV(&b, d); err != nil {
 		t.Fatal(err)
 	}
-	if want := "site,range,comment,kind,purpose,label,until\nnord,10.0.0.0/24,'=1+1,allocation,,,\n"; b.String() != want {
+	if want := "site,range,comment,kind,purpose,label,maps,until\nnord,10.0.0.0/24,'=1+1,allocation,overlay,,,\n"; b.String() != want {
 		t.Errorf("got %q, want %q", b.String(), want)
 	}
 }
@@ -197,10 +217,10 @@ func genDocument() *rapid.Generator[plandoc.Document] {
 		var d plandoc.Document
 		for range rapid.IntRange(0, 8).Draw(t, "entries") {
 			e := plandoc.Entry{
-				Kind:   rapid.SampledFrom([]plandoc.Kind{plandoc.Pool, plandoc.Allocation, plandoc.Reserved, plandoc.Foreign, plandoc.LAN}).Draw(t, "kind"),
-				Prefix: drawPrefix(t), Owner: tidy(text.Draw(t, "owner")), Purpose: tidy(text.Draw(t, "purpose")),
-				Label: tidy(text.Draw(t, "label")), Note: tidy(text.Draw(t, "note")),
+				Kind:   drawKind(t),
+				Prefix: drawPrefix(t), Owner: tidy(text.Draw(t, "owner")), Label: tidy(text.Draw(t, "label")), Note: tidy(text.Draw(t, "note")),
 			}
+			drawPurpose(t, &e)
 			switch rapid.IntRange(0, 2).Draw(t, "until") {
 			case 1:
 				e.Until = time.Date(2026, 1, rapid.IntRange(1, 90).Draw(t, "day"), 0, 0, 0, 0, time.UTC)
@@ -211,6 +231,29 @@ func genDocument() *rapid.Generator[plandoc.Document] {
 		}
 		return d
 	})
+}
+
+func drawKind(t *rapid.T) plandoc.Kind {
+	return rapid.SampledFrom([]plandoc.Kind{
+		plandoc.Pool, plandoc.Allocation, plandoc.Allocation, plandoc.Reserved, plandoc.Foreign, plandoc.LAN, plandoc.Reported,
+	}).Draw(t, "kind")
+}
+
+// drawPurpose gives e what its kind must have.
+func drawPurpose(t *rapid.T, e *plandoc.Entry) {
+	if e.Kind == plandoc.Allocation {
+		e.Purpose = rapid.SampledFrom([]string{plandoc.Overlay, plandoc.Mapped, plandoc.Workstation, plandoc.Services}).Draw(t, "purpose")
+	}
+	if e.Kind == plandoc.Reported {
+		e.Purpose = rapid.SampledFrom([]string{plandoc.ReportedLAN, plandoc.ReportedWAN, plandoc.ReportedContainer}).Draw(t, "purpose")
+	}
+	if e.Purpose == plandoc.Mapped {
+		low := netip.MustParseAddr("192.168.178.7")
+		if e.Prefix.Addr().Is6() {
+			low = netip.MustParseAddr("2001:db8::7")
+		}
+		e.Maps = netip.PrefixFrom(low, e.Prefix.Bits()).Masked()
+	}
 }
 
 // drawPrefix makes prefixes that often meet.

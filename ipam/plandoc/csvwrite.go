@@ -14,7 +14,7 @@ func WriteCSV(w io.Writer, d Document) error {
 		return fmt.Errorf("%w: it has more than %d ranges", ErrTooLarge, MaxEntries)
 	}
 	cw := csv.NewWriter(w)
-	if err := cw.Write([]string{"site", "range", "comment", "kind", "purpose", "label", "until"}); err != nil {
+	if err := cw.Write([]string{"site", "range", "comment", "kind", "purpose", "label", "maps", "until"}); err != nil {
 		return fmt.Errorf("write the plan: %w", err)
 	}
 	for _, e := range d.Entries {
@@ -22,7 +22,7 @@ func WriteCSV(w io.Writer, d Document) error {
 			return fmt.Errorf("write the plan: %w", err)
 		}
 		if err := cw.Write([]string{
-			guard(e.Owner), e.Prefix.String(), guard(e.Note), string(e.Kind), guard(e.Purpose), guard(e.Label), formatTime(e.Until),
+			guard(e.Owner), e.Prefix.String(), guard(e.Note), string(e.Kind), e.Purpose, guard(e.Label), formatMaps(e.Maps), formatTime(e.Until),
 		}); err != nil {
 			return fmt.Errorf("write the plan: %w", err)
 		}

@@ -28,6 +28,7 @@ func (c Change) String() string {
 		{"site", c.Before.Owner, c.After.Owner},
 		{"purpose", c.Before.Purpose, c.After.Purpose},
 		{"label", c.Before.Label, c.After.Label},
+		{"mapped LAN", formatMaps(c.Before.Maps), formatMaps(c.After.Maps)},
 		{"comment", c.Before.Note, c.After.Note},
 		{"end", formatTime(c.Before.Until), formatTime(c.After.Until)},
 	} {
@@ -41,8 +42,12 @@ func (c Change) String() string {
 // describe names an entry with all that it says.
 func describe(e Entry) string {
 	parts := []string{e.String()}
+	purpose := e.Purpose
+	if e.Kind != Allocation || purpose == Overlay || purpose == Mapped {
+		purpose = "" // the rest says it, or it is what is expected
+	}
 	for _, f := range []struct{ what, text string }{
-		{"purpose ", e.Purpose}, {"label ", e.Label}, {"", e.Note}, {"until ", formatTime(e.Until)},
+		{"for ", purpose}, {"maps ", formatMaps(e.Maps)}, {"label ", e.Label}, {"", e.Note}, {"until ", formatTime(e.Until)},
 	} {
 		if f.text != "" {
 			parts = append(parts, f.what+f.text)
@@ -91,7 +96,7 @@ func changes(olds, news []Entry) []Change {
 	var out []Change
 	for i, key := range []func(Entry) string{
 		func(e Entry) string {
-			return fmt.Sprintf("%q", []string{string(e.Kind), e.Owner, e.Purpose, e.Label, e.Note, formatTime(e.Until)})
+			return fmt.Sprintf("%q", []string{string(e.Kind), e.Owner, e.Purpose, e.Label, formatMaps(e.Maps), e.Note, formatTime(e.Until)})
 		},
 		func(e Entry) string { return fmt.Sprintf("%q", []string{string(e.Kind), e.Owner}) },
 		func(e Entry) string { return string(e.Kind) },

@@ -22,12 +22,14 @@ const (
 	Pool Kind = "pool"
 	// Allocation belongs to its owner alone.
 	Allocation Kind = "allocation"
-	// Reserved is kept from being allocated.
+	// Reserved is kept from being allocated, perhaps for its owner.
 	Reserved Kind = "reserved"
 	// Foreign is a network of others, which no allocation may meet.
 	Foreign Kind = "foreign"
 	// LAN is a site's real local network. LANs of several sites may be the same.
 	LAN Kind = "lan"
+	// Reported is what a site's box says it is connected to. It excludes what a LAN does.
+	Reported Kind = "reported"
 )
 
 // Limits of a document. What is beyond them is refused, not cut.
@@ -52,10 +54,16 @@ type Entry struct {
 	Kind   Kind
 	Prefix netip.Prefix
 	// Owner is the name of the site, or of whatever else the range belongs to.
-	Owner   string
+	Owner string
+	// Purpose is set exactly for allocations, of which it is one of Overlay, Mapped, Workstation and Services, and for reported ranges, of
+	// which it is ReportedLAN, ReportedWAN or ReportedContainer.
 	Purpose string
-	Label   string
-	Note    string
+	// Label is a short name, unique among the ranges that have one.
+	Label string
+	// Maps is set exactly for allocations of purpose Mapped: the part of the site's LAN that Prefix stands for, of the same family and
+	// length.
+	Maps netip.Prefix
+	Note string
 	// Until is when a quarantined range becomes free or one in use ends, in UTC; zero for never.
 	Until time.Time
 	// Line is where the entry was read, counted from 1; 0 for one that was not read. It is not part of the plan.
@@ -82,7 +90,8 @@ func (d Document) Sorted() Document {
 // Compare orders by family, address and length, pools before what is in them, then by all else but the line.
 func (e Entry) Compare(o Entry) int {
 	return cmp.Or(e.Prefix.Compare(o.Prefix), cmp.Compare(rank(e.Kind), rank(o.Kind)), cmp.Compare(e.Owner, o.Owner),
-		cmp.Compare(e.Purpose, o.Purpose), cmp.Compare(e.Label, o.Label), cmp.Compare(e.Note, o.Note), e.Until.Compare(o.Until))
+		cmp.Compare(e.Purpose, o.Purpose), cmp.Compare(e.Label, o.Label), e.Maps.Compare(o.Maps), cmp.Compare(e.Note, o.Note),
+		e.Until.Compare(o.Until))
 }
 
 // Same reports whether two entries say the same, wherever they were read.
@@ -93,7 +102,7 @@ func (e Entry) Validate() error {
 	switch {
 	case rank(e.Kind) == len(kinds()):
 		return fmt.Errorf("there is no kind %q: use %s", clip(string(e.Kind)), kindList())
-	case !e.Prefix.IsValid() || e.Prefix != e.Prefix.Masked() || e.Prefix.Addr().Is4In6():
+	case !network(e.Prefix):
 		return fmt.Errorf("%w: %v is no network", ipam.ErrMalformed, e.Prefix)
 	case !e.Until.IsZero() && (e.Until.UTC().Year() < 1 || e.Until.UTC().Year() > 9999):
 		return fmt.Errorf("the year of the end of %v is not from 1 to 9999", e.Prefix)
@@ -106,8 +115,14 @@ func (e Entry) Validate() error {
 			return fmt.Errorf("the %s of %v is not one line of plain text without spaces around it", t.what, e.Prefix)
 		}
 	}
-	return nil
+	if err := e.validatePurpose(); err != nil {
+		return err
+	}
+	return e.validateMaps()
 }
+
+// network reports whether p is one that a plan can hold.
+func network(p netip.Prefix) bool { return p.IsValid() && p == p.Masked() && !p.Addr().Is4In6() }
 
 // String names the range as a sentence does: "10.1.2.0/24 of praxis-nord", "the pool 10.0.0.0/8".
 func (e Entry) String() string {
@@ -121,6 +136,8 @@ func (e Entry) String() string {
 		s = "the foreign network " + e.Prefix.String()
 	case LAN:
 		s = "the LAN " + e.Prefix.String()
+	case Reported:
+		s = "the reported " + reportedName(e.Purpose) + " " + e.Prefix.String()
 	default:
 		s = e.Prefix.String()
 		if e.Owner == "" && !e.Until.IsZero() {
@@ -133,7 +150,7 @@ func (e Entry) String() string {
 	return s
 }
 
-func kinds() []Kind { return []Kind{Pool, Allocation, Reserved, Foreign, LAN} }
+func kinds() []Kind { return []Kind{Pool, Allocation, Reserved, Foreign, LAN, Reported} }
 
 // rank is the place of k among the kinds, behind all for an unknown one.
 func rank(k Kind) int {
@@ -150,7 +167,7 @@ func kindList() string {
 	for _, k := range kinds() {
 		names = append(names, string(k))
 	}
-	return strings.Join(names[:len(names)-1], ", ") + " or " + names[len(names)-1]
+	return wordList(names)
 }
 
 // clean makes one line of a text: whatever cannot be shown becomes a space, spaces around it go.

@@ -18,6 +18,7 @@ type jsonEntry struct {
 	Site    string `json:"site,omitempty"`
 	Purpose string `json:"purpose,omitempty"`
 	Label   string `json:"label,omitempty"`
+	Maps    string `json:"maps,omitempty"`
 	Comment string `json:"comment,omitempty"`
 	Until   string `json:"until,omitempty"`
 }
@@ -34,8 +35,8 @@ func WriteJSON(w io.Writer, d Document) error {
 			return fmt.Errorf("write the plan: %w", err)
 		}
 		line, err := json.Marshal(jsonEntry{
-			Kind: string(e.Kind), Range: e.Prefix.String(), Site: e.Owner, Purpose: e.Purpose, Label: e.Label, Comment: e.Note,
-			Until: formatTime(e.Until),
+			Kind: string(e.Kind), Range: e.Prefix.String(), Site: e.Owner, Purpose: e.Purpose, Label: e.Label, Maps: formatMaps(e.Maps),
+			Comment: e.Note, Until: formatTime(e.Until),
 		})
 		if err != nil {
 			return fmt.Errorf("write the plan: %w", err)
@@ -168,7 +169,10 @@ func (j *jsonReader) ranges() error {
 			j.p.at(line, "%s", jsonFault(err))
 			continue
 		}
-		r := row{line: line, site: e.Site, span: e.Range, kind: e.Kind, purpose: e.Purpose, label: e.Label, comment: e.Comment, until: e.Until}
+		r := row{
+			line: line, site: e.Site, span: e.Range, kind: e.Kind, purpose: e.Purpose, label: e.Label, maps: e.Maps, comment: e.Comment,
+			until: e.Until,
+		}
 		j.d.Entries = append(j.d.Entries, r.entries(&j.p)...)
 		if len(j.d.Entries) > MaxEntries {
 			return fmt.Errorf("%w: it has more than %d ranges, at line %d", ErrTooLarge, MaxEntries, line)

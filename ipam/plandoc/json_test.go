@@ -3,6 +3,7 @@ package plandoc_test
 import (
 	"bytes"
 	"encoding/json"
+	"net/netip"
 	"slices"
 	"strings"
 	"testing"
@@ -58,7 +59,9 @@ func TestReadJSONRefusesOtherDocuments(t *testing.T) {
 }
 
 func TestDocumentIsJSON(t *testing.T) {
-	d := plandoc.Document{Entries: []plandoc.Entry{entry(plandoc.Pool, "10.0.0.0/8", "", "all", 0), entry(plandoc.LAN, "fd00::/64", "nord", "", 0)}}
+	mapped := entry(plandoc.Allocation, "10.1.0.0/24", "nord", "", 0)
+	mapped.Purpose, mapped.Maps = plandoc.Mapped, netip.MustParsePrefix("192.168.178.0/24")
+	d := plandoc.Document{Entries: []plandoc.Entry{entry(plandoc.Pool, "10.0.0.0/8", "", "all", 0), entry(plandoc.LAN, "fd00::/64", "nord", "", 0), mapped}}
 	b, err := json.Marshal(map[string]any{"plan": d})
 	if err != nil {
 		t.Fatal(err)
@@ -105,6 +108,7 @@ func FuzzReadCSV(f *testing.F) {
 	} {
 		f.Add([]byte(s))
 	}
+	f.Add([]byte("Praxis;Netz;Art;Zweck;Bildet ab\nn;10.0.0.0/24;;;192.168.1.0 255.255.255.0\nn;fd00::/64;gemeldet;Docker;\nn;10.0.0.0-10.0.1.9;;Dienste;1"))
 	f.Fuzz(func(t *testing.T, text []byte) {
 		fuzzRead(t, text, func(b *bytes.Buffer) (plandoc.Document, []plandoc.Problem, error) { return plandoc.ReadCSV(b) },
 			func(b *bytes.Buffer, d plandoc.Document) error { return plandoc.WriteCSV(b, d) })
@@ -114,7 +118,8 @@ func FuzzReadCSV(f *testing.F) {
 func FuzzReadJSON(f *testing.F) {
 	for _, s := range []string{
 		`{"format": "towpath-plan/1", "ranges": [{"kind":"pool","range":"10.0.0.0/8"},` + "\n" + `{"kind":"lan","range":"fd00::/64","site":"\ud800"}]}`,
-		`{"ranges":[{"range":"10.0.0.1-10.0.0.9","until":"31.01.2027"}]`, `[]`, `{"format":7}`, `{"ranges":[[[[`,
+		`{"ranges":[{"range":"10.0.0.1-10.0.0.9","until":"31.01.2027"}]`, `[]`,
+		`{"format": "towpath-plan/1", "ranges": [{"range":"10.0.0.0/24","site":"n","maps":"192.168.1.0/24"},{"range":"10.0.0.0/24","kind":"reported","purpose":"WAN"}]}`, `{"format":7}`, `{"ranges":[[[[`,
 	} {
 		f.Add([]byte(s))
 	}

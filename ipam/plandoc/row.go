@@ -2,20 +2,21 @@ package plandoc
 
 import (
 	"fmt"
+	"net/netip"
 	"strings"
 	"time"
 )
 
 // row is one line of a document in words, of either form.
 type row struct {
-	line                                             int
-	site, span, kind, purpose, label, comment, until string
+	line                                                   int
+	site, span, kind, purpose, label, maps, comment, until string
 }
 
 // entries makes of r what it says, one entry for each prefix of its range, and adds what is wrong to p.
 func (r row) entries(p *problems) []Entry {
 	e := Entry{
-		Owner: clean(r.site), Purpose: clean(r.purpose), Label: clean(r.label), Note: clean(r.comment), Line: r.line,
+		Owner: clean(r.site), Label: clean(r.label), Note: clean(r.comment), Line: r.line,
 	}
 	ok := true
 	fail := func(format string, a ...any) {
@@ -25,7 +26,11 @@ func (r row) entries(p *problems) []Entry {
 	if e.Kind = parseKind(r.kind, e.Owner); rank(e.Kind) == len(kinds()) {
 		fail("there is no kind %q: use %s", clip(clean(r.kind)), kindList())
 	}
+	e.Purpose = parsePurpose(clean(r.purpose), e.Kind, strings.TrimSpace(r.maps) != "")
 	var err error
+	if e.Maps, err = parseMaps(clean(r.maps)); err != nil {
+		fail("%v", err)
+	}
 	if e.Until, err = parseTime(clean(r.until)); err != nil {
 		fail("%v", err)
 	}
@@ -48,6 +53,10 @@ func (r row) entries(p *problems) []Entry {
 	out := make([]Entry, 0, len(prefixes))
 	for _, prefix := range prefixes {
 		e.Prefix = prefix
+		if err := e.Validate(); err != nil {
+			fail("%v", err)
+			return nil
+		}
 		out = append(out, e)
 	}
 	return out
@@ -67,8 +76,25 @@ func parseKind(s, owner string) Kind {
 		return Reserved
 	case "fremd", "fremdnetz":
 		return Foreign
+	case "gemeldet", "meldung":
+		return Reported
 	}
 	return Kind(s)
+}
+
+// parseMaps reads the range that another stands for, which must be one prefix.
+func parseMaps(s string) (netip.Prefix, error) {
+	if s == "" {
+		return netip.Prefix{}, nil
+	}
+	prefixes, err := ParseRange(s)
+	switch {
+	case err != nil:
+		return netip.Prefix{}, fmt.Errorf("what it maps: %w", err)
+	case len(prefixes) != 1:
+		return netip.Prefix{}, fmt.Errorf("what it maps, %s, is not one prefix: give each prefix a line", clip(s))
+	}
+	return prefixes[0], nil
 }
 
 // parseTime reads RFC 3339, a date of ISO 8601 or a German date; a date means its beginning in UTC.
@@ -82,6 +108,14 @@ func parseTime(s string) (time.Time, error) {
 		}
 	}
 	return time.Time{}, fmt.Errorf("%q is not a date such as 2027-01-31 or 31.01.2027", clip(s))
+}
+
+// formatMaps writes what parseMaps reads.
+func formatMaps(p netip.Prefix) string {
+	if !p.IsValid() {
+		return ""
+	}
+	return p.String()
 }
 
 // formatTime writes what parseTime reads, a date alone where it says it all.

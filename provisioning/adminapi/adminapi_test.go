@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -135,7 +136,7 @@ func TestClientReachesEveryOperation(t *testing.T) {
 		t.Errorf("the services are %+v", l)
 	}
 
-	tok := must(c.CreateToken(ctx, "praxis-nord", time.Hour))(t)
+	tok := must(c.CreateToken(ctx, "praxis-nord", time.Hour, netip.Addr{}))(t)
 	if tok.State != "open" || tok.Site != "praxis-nord" || tok.Kind != "gateway" || tok.Expires.Sub(tok.Created) != time.Hour {
 		t.Errorf("the token is %+v", tok)
 	}
@@ -167,7 +168,7 @@ func TestClientReachesEveryOperation(t *testing.T) {
 		len(v.Conditions) != 1 || v.Conditions[0].Code != "disk.full" || len(v.Queues) != 1 || v.Queues[0].Queued != 4 || v.LastSeen.IsZero() || v.Online {
 		t.Errorf("the node is %+v", v)
 	}
-	spare := must(c.CreateToken(ctx, "lab", 0))(t)
+	spare := must(c.CreateToken(ctx, "lab", 0, netip.Addr{}))(t)
 	if err := c.RevokeToken(ctx, spare.ID); err != nil {
 		t.Fatal(err)
 	}
@@ -212,6 +213,7 @@ func TestClientReachesEveryOperation(t *testing.T) {
 	if net := must(c.Network(ctx))(t); net.URLs[0] != "http://new.example.org" || net.Hub.Endpoints[0] != "new.example.org:51820" {
 		t.Errorf("the network is %+v", net)
 	}
+	exercisePlan(t, c, n)
 	if m := seen.misses(t, h); len(m) != 0 {
 		t.Errorf("the client never asks for %v", m)
 	}
@@ -237,11 +239,11 @@ func TestClientGetsRefusalsInTheCoordinatorsWords(t *testing.T) {
 		"invalid kind":    {only(c.CreateSite(ctx, adminapi.NewSite{Name: "x", Kind: "hospital"})), provisioning.Invalid},
 		"invalid range":   {only(c.AddRange(ctx, adminapi.NewRange{Kind: "pool", Prefix: "nonsense"})), provisioning.Invalid},
 		"framework's own": {only(c.AddRange(ctx, adminapi.NewRange{Kind: "allocation", Prefix: "10.0.0.0/8"})), provisioning.Invalid},
-		"impossible ttl":  {only(c.CreateToken(ctx, "a", -time.Hour)), provisioning.Invalid},
+		"impossible ttl":  {only(c.CreateToken(ctx, "a", -time.Hour, netip.Addr{})), provisioning.Invalid},
 		"impossible page": {only(c.Events(ctx, 0, 5000)), provisioning.Invalid},
 		"long name":       {c.RemoveSite(ctx, strings.Repeat("x", 65)), provisioning.Invalid},
 	} {
-		e, ok := errors.AsType[*provisioning.Error](tc.err)
+		e, ok := refusal(tc.err)
 		if !ok {
 			t.Errorf("%s: got %v (%T), want a *provisioning.Error", name, tc.err, tc.err)
 			continue
@@ -251,6 +253,8 @@ func TestClientGetsRefusalsInTheCoordinatorsWords(t *testing.T) {
 		}
 	}
 }
+
+func refusal(err error) (*provisioning.Error, bool) { return errors.AsType[*provisioning.Error](err) }
 
 func TestClientSaysWhenNobodyAnswers(t *testing.T) {
 	c := adminapi.NewSocketClient(filepath.Join(t.TempDir(), "none.sock"))
@@ -354,8 +358,8 @@ func TestDescription(t *testing.T) {
 			}
 		}
 	}
-	if operations != 23 {
-		t.Errorf("%d operations are described, want 23", operations)
+	if operations != 38 {
+		t.Errorf("%d operations are described, want 38", operations)
 	}
 	if bytes.Contains(doc.text, []byte(`"null"`)) {
 		t.Error("something may be null")

@@ -10,8 +10,8 @@ import (
 	"io/fs"
 	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
-	"strconv"
 	"strings"
 	"time"
 
@@ -19,8 +19,9 @@ import (
 )
 
 const (
-	// callTimeout bounds one operation.
-	callTimeout = 30 * time.Second
+	// callTimeout bounds one operation, importTimeout one that carries a whole plan.
+	callTimeout   = 30 * time.Second
+	importTimeout = 10 * time.Minute
 	// maxAnswer bounds what a Client reads, in bytes: some ten thousand nodes.
 	maxAnswer = 64 << 20
 )
@@ -56,26 +57,6 @@ func (c *Client) SetReach(ctx context.Context, r Reach) error {
 	return c.send(ctx, http.MethodPut, "/v1/network/reach", r)
 }
 
-// Plan returns the whole address plan.
-func (c *Client) Plan(ctx context.Context) (Plan, error) {
-	return call[Plan](ctx, c, http.MethodGet, "/v1/plan", nil)
-}
-
-// Export returns everything that a proof needs.
-func (c *Client) Export(ctx context.Context) (Export, error) {
-	return call[Export](ctx, c, http.MethodGet, "/v1/export", nil)
-}
-
-// AddRange adds a pool, or keeps a range from being allocated.
-func (c *Client) AddRange(ctx context.Context, n NewRange) (Range, error) {
-	return call[Range](ctx, c, http.MethodPost, "/v1/ranges", n)
-}
-
-// RemoveRange removes a range that nobody has, or ends a quarantine.
-func (c *Client) RemoveRange(ctx context.Context, id int64) error {
-	return c.send(ctx, http.MethodDelete, "/v1/ranges/"+strconv.FormatInt(id, 10), nil)
-}
-
 // Sites returns all by name.
 func (c *Client) Sites(ctx context.Context) ([]Site, error) {
 	l, err := call[siteList](ctx, c, http.MethodGet, "/v1/sites", nil)
@@ -103,9 +84,10 @@ func (c *Client) Tokens(ctx context.Context) ([]Token, error) {
 	return l.Tokens, err
 }
 
-// CreateToken makes a one-time token for a box at a Site. A ttl of 0 is 72 hours; it is rounded to whole seconds.
-func (c *Client) CreateToken(ctx context.Context, site string, ttl time.Duration) (CreatedToken, error) {
-	n := NewToken{Site: site, TTLSeconds: int64(ttl.Round(time.Second) / time.Second)}
+// CreateToken makes a one-time token for a box at a Site. A ttl of 0 is 72 hours; it is rounded to whole seconds. The zero address lets the
+// coordinator choose.
+func (c *Client) CreateToken(ctx context.Context, site string, ttl time.Duration, address netip.Addr) (CreatedToken, error) {
+	n := NewToken{Site: site, TTLSeconds: seconds(ttl), Address: address}
 	return call[CreatedToken](ctx, c, http.MethodPost, "/v1/tokens", n)
 }
 
@@ -168,6 +150,9 @@ func (c *Client) VerifyEvents(ctx context.Context) (Verification, error) {
 	return call[Verification](ctx, c, http.MethodGet, "/v1/events/verification", nil)
 }
 
+// seconds rounds to whole ones.
+func seconds(d time.Duration) int64 { return int64(d.Round(time.Second) / time.Second) }
+
 // path joins escaped segments.
 func path(segments ...string) string {
 	var b strings.Builder
@@ -197,7 +182,11 @@ func (c *Client) send(ctx context.Context, method, path string, body any) error 
 }
 
 func (c *Client) do(ctx context.Context, method, path string, body any) ([]byte, error) {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	timeout := callTimeout
+	if _, large := body.(NewImport); large {
+		timeout = importTimeout
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	var content io.Reader
 	if body != nil {

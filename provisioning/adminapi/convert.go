@@ -37,22 +37,6 @@ func networkView(n coordinator.NetworkInfo, p coordinator.Plan) Network {
 	}
 }
 
-func planView(p coordinator.Plan) Plan {
-	return Plan{
-		Pools: each(p.Pools, func(p coordinator.PoolInfo) Pool {
-			return Pool{
-				ID: p.ID, Prefix: p.Prefix, Note: p.Note, Created: p.Created,
-				Taken: p.Usage.Taken, LargestFree: p.Usage.Largest, FreeBlocks: p.Usage.Blocks, Fragmentation: p.Usage.Fragmentation,
-			}
-		}),
-		Ranges: each(p.Ranges, func(r coordinator.RangeInfo) Range { return rangeView(r.Range, r.OwnerName) }),
-	}
-}
-
-func rangeView(r provisioning.Range, owner string) Range {
-	return Range{ID: r.ID, Kind: string(r.Kind), Prefix: r.Prefix, Owner: owner, Note: r.Note, Created: r.Created, Until: r.Until}
-}
-
 func siteView(s coordinator.SiteInfo) Site {
 	return Site{
 		ID: string(s.ID), Name: s.Name, Kind: string(s.Kind), Title: s.Title, Endpoint: s.Endpoint,
@@ -62,7 +46,7 @@ func siteView(s coordinator.SiteInfo) Site {
 
 func tokenView(t coordinator.TokenInfo) Token {
 	return Token{
-		ID: string(t.ID), Site: t.SiteName, Kind: string(t.Kind), State: string(t.State), Created: t.Created, Expires: t.Expires,
+		ID: string(t.ID), Site: t.SiteName, Kind: string(t.Kind), State: string(t.State), Address: t.Address, Created: t.Created, Expires: t.Expires,
 		Used: t.Used, UsedBy: string(t.UsedBy), Revoked: t.Revoked,
 	}
 }
@@ -72,7 +56,7 @@ func serviceView(v coordinator.ServiceInfo) Service {
 	slices.Sort(users)
 	return Service{
 		ID: string(v.ID), Name: v.Name, Site: v.SiteName, Protocol: string(v.Protocol), AETitle: v.AETitle, Receiver: v.Receiver,
-		Mode: string(v.Mode), Target: v.Target, Port: v.Port, Users: users, Created: v.Created,
+		Mode: string(v.Mode), Target: v.Target, Port: v.Port, Address: v.Address, At: v.At, Users: users, Created: v.Created,
 	}
 }
 
@@ -82,7 +66,7 @@ func grantView(g coordinator.GrantInfo) Grant {
 
 func nodeView(n coordinator.NodeInfo) Node {
 	v := Node{
-		ID: string(n.ID), Site: n.SiteName, Kind: string(n.Kind), PublicKey: n.PublicKey.String(), Address: n.Address,
+		ID: string(n.ID), Site: n.SiteName, Kind: string(n.Kind), PublicKey: n.PublicKey.String(), Address: n.Address, Former: n.Former,
 		Enrolled: n.Enrolled, Online: n.Online, LastSeen: n.LastSeen, Desired: n.Desired, Applied: n.Applied, ApplyError: n.ApplyError,
 		Hostname: n.Facts.Hostname, Serial: n.Facts.Serial, Model: n.Facts.Model, Version: n.Facts.Version, LANs: list(n.Facts.LANs),
 		Conditions: make([]Condition, 0, len(n.Conditions)), Queues: make([]Queue, 0, len(n.Queues)),

@@ -36,6 +36,8 @@ func Handler(c *coordinator.Coordinator, actor func(*http.Request) string, log *
 	s := &server{c: c, log: log.With("subsystem", "adminapi"), api: api, problem: problemResponse(api)}
 	s.network()
 	s.plan()
+	s.planChanges()
+	s.mappings()
 	s.sites()
 	s.tokens()
 	s.services()

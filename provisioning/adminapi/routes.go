@@ -2,12 +2,9 @@ package adminapi
 
 import (
 	"context"
-	"encoding/json"
 	"net/http"
-	"net/netip"
 	"time"
 
-	"github.com/towpath/towpath/ipam"
 	"github.com/towpath/towpath/provisioning"
 	"github.com/towpath/towpath/provisioning/coordinator"
 	"github.com/towpath/towpath/provisioning/wire"
@@ -37,9 +34,6 @@ type (
 
 // Inputs with a path.
 type (
-	rangePath struct {
-		ID int64 `path:"id"`
-	}
 	sitePath struct {
 		Site string `path:"site" maxLength:"64" doc:"name or id"`
 	}
@@ -88,45 +82,6 @@ func (s *server) network() {
 		})
 }
 
-func (s *server) plan() {
-	serve(s, s.operation("get-plan", http.MethodGet, "/v1/plan", "plan", "The whole address plan", http.StatusOK),
-		func(ctx context.Context, _ *none) (Plan, error) {
-			p, err := s.c.Plan(ctx)
-			return planView(p), err
-		})
-	serve(s, s.operation("export", http.MethodGet, "/v1/export", "plan", "Everything that a proof needs, and no secret", http.StatusOK),
-		func(ctx context.Context, _ *none) (exported, error) {
-			e, err := s.c.Export(ctx)
-			if err != nil {
-				return exported{}, err
-			}
-			input, err := json.Marshal(e.Input)
-			return exported{Generation: e.Generation, Input: input}, err
-		})
-	serve(s, s.operation("add-range", http.MethodPost, "/v1/ranges", "plan", "Add a pool, or keep a range from being allocated", http.StatusCreated),
-		func(ctx context.Context, in *body[NewRange]) (Range, error) {
-			p, err := parsePrefix(in.Body.Prefix)
-			if err != nil {
-				return Range{}, err
-			}
-			r, err := s.c.AddRange(ctx, actorOf(ctx), coordinator.NewRange{
-				Kind: provisioning.RangeKind(in.Body.Kind), Prefix: p, Note: in.Body.Note, Force: in.Body.Force,
-			})
-			return rangeView(r, ""), err
-		})
-	serveEmpty(s, s.operation("remove-range", http.MethodDelete, "/v1/ranges/{id}", "plan",
-		"Remove a range that nobody has, or end a quarantine", http.StatusNoContent),
-		func(ctx context.Context, in *rangePath) error { return s.c.RemoveRange(ctx, actorOf(ctx), in.ID) })
-}
-
-func parsePrefix(text string) (netip.Prefix, error) {
-	p, err := ipam.ParsePrefix(text)
-	if err != nil {
-		return p, provisioning.Errorf(provisioning.Invalid, "%s", err).WithHint("write a range like 10.201.1.0/28")
-	}
-	return p, nil
-}
-
 func (s *server) sites() {
 	serve(s, s.operation("list-sites", http.MethodGet, "/v1/sites", "sites", "All sites by name", http.StatusOK),
 		func(ctx context.Context, _ *none) (siteList, error) {
@@ -137,12 +92,14 @@ func (s *server) sites() {
 		func(ctx context.Context, in *body[NewSite]) (Site, error) {
 			n := coordinator.NewSite{
 				Name: in.Body.Name, Kind: wire.SiteKind(in.Body.Kind), Title: in.Body.Title, Endpoint: in.Body.Endpoint, Hosts: in.Body.Hosts,
+				Pool: in.Body.Pool,
 			}
-			if in.Body.Prefix != "" {
-				var err error
-				if n.Prefix, err = parsePrefix(in.Body.Prefix); err != nil {
-					return Site{}, err
-				}
+			var err error
+			if n.Prefix, err = optionalPrefix(in.Body.Prefix); err != nil {
+				return Site{}, err
+			}
+			if n.LAN, err = optionalPrefix(in.Body.LAN); err != nil {
+				return Site{}, err
 			}
 			info, err := s.c.CreateSite(ctx, actorOf(ctx), n)
 			return siteView(info), err
@@ -166,10 +123,10 @@ func (s *server) tokens() {
 	serve(s, s.operation("create-token", http.MethodPost, "/v1/tokens", "tokens", "Make a one-time token for a box", http.StatusCreated),
 		func(ctx context.Context, in *body[NewToken]) (CreatedToken, error) {
 			if in.Body.TTLSeconds < 0 || in.Body.TTLSeconds > int64(coordinator.MaxTokenTTL/time.Second) {
-				return CreatedToken{}, provisioning.Errorf(provisioning.Invalid, "a token cannot be good for %d seconds", in.Body.TTLSeconds).
+				return CreatedToken{}, provisioning.Errorf(provisioning.Invalid, "a token cannot be good for %s", spell(in.Body.TTLSeconds)).
 					WithHint("choose between one minute and 90 days")
 			}
-			t, text, err := s.c.CreateToken(ctx, actorOf(ctx), in.Body.Site, time.Duration(in.Body.TTLSeconds)*time.Second)
+			t, text, err := s.c.CreateToken(ctx, actorOf(ctx), in.Body.Site, time.Duration(in.Body.TTLSeconds)*time.Second, in.Body.Address)
 			if err != nil {
 				return CreatedToken{}, err
 			}
@@ -192,6 +149,7 @@ func (s *server) services() {
 			v, err := s.c.CreateService(ctx, actorOf(ctx), coordinator.NewService{
 				Site: in.Body.Site, Name: in.Body.Name, Protocol: wire.Protocol(in.Body.Protocol), AETitle: in.Body.AETitle,
 				Receiver: in.Body.Receiver, Target: in.Body.Target, Mode: wire.Mode(in.Body.Mode),
+				FixedAddress: in.Body.FixedAddress || in.Body.Address.IsValid(), Address: in.Body.Address,
 			})
 			return serviceView(v), err
 		})

@@ -35,12 +35,6 @@ type Reach struct {
 	URLs         []string `json:"urls" nullable:"false" doc:"where boxes enroll" example:"[\"http://vpn.example.org\"]"`
 }
 
-// Plan is the whole address plan.
-type Plan struct {
-	Pools  []Pool  `json:"pools" nullable:"false"`
-	Ranges []Range `json:"ranges" nullable:"false" doc:"all but the pools, by prefix"`
-}
-
 // Export is the whole network at one generation, for a proof: the plan, the facts, and the map of every node. It holds no secret.
 type Export struct {
 	Generation uint64      `json:"generation"`
@@ -51,38 +45,6 @@ type Export struct {
 type exported struct {
 	Generation uint64          `json:"generation"`
 	Input      json.RawMessage `json:"input" doc:"the input of a proof, see towpath plan prove"`
-}
-
-// Pool is what addresses are allocated from.
-type Pool struct {
-	ID      int64        `json:"id"`
-	Prefix  netip.Prefix `json:"prefix"`
-	Note    string       `json:"note,omitempty"`
-	Created time.Time    `json:"created"`
-	Taken   float64      `json:"taken" doc:"fraction of the addresses that is taken, 0 to 1"`
-	// LargestFree is the zero Prefix when nothing is free.
-	LargestFree   netip.Prefix `json:"largest_free,omitzero"`
-	FreeBlocks    int          `json:"free_blocks"`
-	Fragmentation float64      `json:"fragmentation" doc:"fraction of the free addresses outside the largest free block"`
-}
-
-// Range is one row of the plan.
-type Range struct {
-	ID      int64        `json:"id"`
-	Kind    string       `json:"kind" enum:"pool,allocation,reserved,foreign"`
-	Prefix  netip.Prefix `json:"prefix"`
-	Owner   string       `json:"owner,omitempty" doc:"name of the site, or hub"`
-	Note    string       `json:"note,omitempty"`
-	Created time.Time    `json:"created"`
-	Until   time.Time    `json:"until,omitzero" doc:"end of a quarantine"`
-}
-
-// NewRange describes a range to be added.
-type NewRange struct {
-	Kind   string `json:"kind" enum:"pool,reserved,foreign"`
-	Prefix string `json:"prefix" example:"10.201.0.0/16"`
-	Note   string `json:"note,omitempty"`
-	Force  bool   `json:"force,omitempty" doc:"add a pool that is advised against"`
 }
 
 // Site is a place with its own network.
@@ -105,6 +67,8 @@ type NewSite struct {
 	Endpoint string `json:"endpoint,omitempty" example:"vpn.example.org:51820"`
 	Prefix   string `json:"prefix,omitempty" doc:"its range; chosen if absent" example:"10.201.1.0/28"`
 	Hosts    int    `json:"hosts,omitempty" doc:"room to choose a range for; 14 if absent"`
+	Pool     string `json:"pool,omitempty" doc:"prefix, label or number of the pool to choose it from"`
+	LAN      string `json:"lan,omitempty" doc:"its real local network, if it is known" example:"192.168.178.0/24"`
 }
 
 // SiteEndpoint is where a Site is reached from outside.
@@ -114,21 +78,24 @@ type SiteEndpoint struct {
 
 // Token is a one-time right to enroll a box, without its secret.
 type Token struct {
-	ID      string    `json:"id"`
-	Site    string    `json:"site"`
-	Kind    string    `json:"kind"`
-	State   string    `json:"state" enum:"open,used,expired,revoked"`
-	Created time.Time `json:"created"`
-	Expires time.Time `json:"expires"`
-	Used    time.Time `json:"used,omitzero"`
-	UsedBy  string    `json:"used_by,omitempty" doc:"id of the node"`
-	Revoked time.Time `json:"revoked,omitzero"`
+	ID      string     `json:"id"`
+	Site    string     `json:"site"`
+	Kind    string     `json:"kind"`
+	State   string     `json:"state" enum:"open,used,expired,revoked"`
+	Address netip.Addr `json:"address,omitzero" doc:"what the box will have on the overlay; absent if chosen when it is used"`
+	Created time.Time  `json:"created"`
+	Expires time.Time  `json:"expires"`
+	Used    time.Time  `json:"used,omitzero"`
+	UsedBy  string     `json:"used_by,omitempty" doc:"id of the node"`
+	Revoked time.Time  `json:"revoked,omitzero"`
 }
 
 // NewToken describes a Token to be made.
 type NewToken struct {
 	Site       string `json:"site"`
 	TTLSeconds int64  `json:"ttl_seconds,omitempty" doc:"how long it can be used; 72 hours if absent"`
+	// Address is chosen when the token is used if it is the zero value.
+	Address netip.Addr `json:"address,omitzero" doc:"what the box will have on the overlay; chosen if absent"`
 }
 
 // CreatedToken is a Token with the only copy of its text.
@@ -139,28 +106,32 @@ type CreatedToken struct {
 
 // Service is something clinical offered at a Site.
 type Service struct {
-	ID       string    `json:"id"`
-	Name     string    `json:"name"`
-	Site     string    `json:"site"`
-	Protocol string    `json:"protocol" enum:"dicom,hl7"`
-	AETitle  string    `json:"ae_title,omitempty"`
-	Receiver string    `json:"receiver,omitempty"`
-	Mode     string    `json:"mode" enum:"queued,pass-through"`
-	Target   string    `json:"target"`
-	Port     uint16    `json:"port" doc:"TCP port on the overlay"`
-	Users    []string  `json:"users" nullable:"false" doc:"names of the sites that may use it"`
-	Created  time.Time `json:"created"`
+	ID       string         `json:"id"`
+	Name     string         `json:"name"`
+	Site     string         `json:"site"`
+	Protocol string         `json:"protocol" enum:"dicom,hl7"`
+	AETitle  string         `json:"ae_title,omitempty"`
+	Receiver string         `json:"receiver,omitempty"`
+	Mode     string         `json:"mode" enum:"queued,pass-through"`
+	Target   string         `json:"target"`
+	Port     uint16         `json:"port" doc:"TCP port on the overlay"`
+	Address  netip.Addr     `json:"address,omitzero" doc:"fixed overlay address of its own; absent when it is at the address of the site's box"`
+	At       netip.AddrPort `json:"at,omitzero" doc:"where it is on the overlay; absent until its site has a box"`
+	Users    []string       `json:"users" nullable:"false" doc:"names of the sites that may use it"`
+	Created  time.Time      `json:"created"`
 }
 
 // NewService describes a Service to be made.
 type NewService struct {
-	Site     string `json:"site"`
-	Name     string `json:"name" example:"lab-pacs"`
-	Protocol string `json:"protocol" doc:"dicom or hl7" example:"dicom"`
-	AETitle  string `json:"ae_title,omitempty" example:"LABPACS"`
-	Receiver string `json:"receiver,omitempty" example:"HIS^WARD"`
-	Target   string `json:"target" doc:"host:port on the site's LAN" example:"192.168.1.10:104"`
-	Mode     string `json:"mode,omitempty" doc:"queued (if absent) or pass-through"`
+	Site         string     `json:"site"`
+	Name         string     `json:"name" example:"lab-pacs"`
+	Protocol     string     `json:"protocol" doc:"dicom or hl7" example:"dicom"`
+	AETitle      string     `json:"ae_title,omitempty" example:"LABPACS"`
+	Receiver     string     `json:"receiver,omitempty" example:"HIS^WARD"`
+	Target       string     `json:"target" doc:"host:port on the site's LAN" example:"192.168.1.10:104"`
+	Mode         string     `json:"mode,omitempty" doc:"queued (if absent) or pass-through"`
+	FixedAddress bool       `json:"fixed_address,omitempty" doc:"give it an overlay address of its own, which stays when boxes change"`
+	Address      netip.Addr `json:"address,omitzero" doc:"that address; chosen if absent"`
 }
 
 // Grant permits a Site to use a Service.
@@ -184,6 +155,7 @@ type Node struct {
 	Kind       string         `json:"kind"`
 	PublicKey  string         `json:"public_key"`
 	Address    netip.Addr     `json:"address"`
+	Former     netip.Addr     `json:"former,omitzero" doc:"address before its site was renumbered, at which it still answers"`
 	Enrolled   time.Time      `json:"enrolled"`
 	Online     bool           `json:"online"`
 	LastSeen   time.Time      `json:"last_seen,omitzero" doc:"when the last report came"`

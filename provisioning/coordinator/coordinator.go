@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/towpath/towpath/provisioning"
-	"github.com/towpath/towpath/provisioning/netmap"
 	"github.com/towpath/towpath/provisioning/store"
 	"github.com/towpath/towpath/provisioning/wire"
 	"github.com/towpath/towpath/tunnel/wgkey"
@@ -19,13 +18,15 @@ import (
 type Options struct {
 	// Log may be nil.
 	Log *slog.Logger
+	// Tool is the name and version of the program, for certificates.
+	Tool string
 	// Now gives the timestamps that are stored and signed; nil means time.Now. Waiting uses the system's clock.
 	Now func() time.Time
 }
 
 // Coordinator is safe for concurrent use.
 type Coordinator struct {
-	st       store.Store
+	st       trackedStore
 	keys     *Keys
 	settings settings
 	log      *slog.Logger
@@ -37,10 +38,13 @@ type Coordinator struct {
 	maps     map[provisioning.NodeID]mapState
 	watching map[provisioning.NodeID]int
 	hub      hubProgress
+	// since is when each Finding was first seen by this process.
+	since map[Finding]time.Time
 
-	// indexMu is held while the picture is loaded, so that a change is read once however many nodes wait for it.
-	indexMu sync.Mutex
-	index   *netmap.Index
+	// pictureMu is held while the picture is loaded and proven, so that a change is read once however many nodes wait for it.
+	pictureMu sync.Mutex
+	picture   *picture
+	publisher publisher
 }
 
 // startTimeout bounds what New reads from the store.
@@ -49,12 +53,14 @@ const startTimeout = 30 * time.Second
 // New opens an initialized network. It refuses the keys of another one.
 func New(st store.Store, keys *Keys, o Options) (*Coordinator, error) {
 	c := &Coordinator{
-		st:       st,
+		st:       track(st),
 		keys:     keys,
 		log:      o.Log,
 		now:      o.Now,
 		maps:     map[provisioning.NodeID]mapState{},
 		watching: map[provisioning.NodeID]int{},
+
+		publisher: publisher{tool: o.Tool},
 	}
 	if c.log == nil {
 		c.log = slog.New(slog.DiscardHandler)

@@ -7,10 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"slices"
 	"time"
 
-	"github.com/towpath/towpath/ipam"
 	"github.com/towpath/towpath/provisioning"
 	"github.com/towpath/towpath/provisioning/store"
 	"github.com/towpath/towpath/provisioning/wire"
@@ -142,6 +140,9 @@ func (c *Coordinator) admit(ctx context.Context, id provisioning.TokenID, req wi
 			return fmt.Errorf("use up the token: %w", err)
 		}
 		node = n.ID
+		if err := syncReported(tx, n.Site, at); err != nil {
+			return err
+		}
 		if gen, err = tx.Bump(); err != nil {
 			return fmt.Errorf("raise the generation: %w", err)
 		}
@@ -187,26 +188,33 @@ func newNode(tx store.Tx, t provisioning.Token, req wire.EnrollRequest, at time.
 	if err != nil {
 		return provisioning.Node{}, fmt.Errorf("read the token's site: %w", err)
 	}
-	ranges, err := tx.Ranges().List()
-	if err != nil {
-		return provisioning.Node{}, fmt.Errorf("read the plan: %w", err)
+	if err := fitsPlan(tx, req.Facts); err != nil {
+		return provisioning.Node{}, err
 	}
-	if err := fitsPlan(req.Facts.LANs, ranges); err != nil {
+	taken, err := addressesOf(tx)
+	if err != nil {
 		return provisioning.Node{}, err
 	}
 	nodes, err := tx.Nodes().List()
 	if err != nil {
 		return provisioning.Node{}, fmt.Errorf("read the nodes: %w", err)
 	}
-	var taken []netip.Addr
 	for _, n := range nodes {
 		if n.Site == site.ID && n.Kind == t.Kind {
 			return provisioning.Node{}, provisioning.Errorf(provisioning.Conflict, "site %s has a %s already, %s", site.Name, n.Kind, n.ID).
 				WithHint("remove that node first if this box shall take its place")
 		}
-		taken = append(taken, n.Address)
 	}
-	addr, err := firstAddress(ranges, site, taken)
+	ranges, err := tx.Ranges().Of(string(site.ID))
+	if err != nil {
+		return provisioning.Node{}, fmt.Errorf("read the plan: %w", err)
+	}
+	addr := t.Address
+	if addr.IsValid() {
+		err = checkFixed(addr, site, ranges, provisioning.PurposeOverlay, taken)
+	} else {
+		addr, err = firstAddress(ranges, site, provisioning.PurposeOverlay, taken)
+	}
 	if err != nil {
 		return provisioning.Node{}, err
 	}
@@ -214,34 +222,4 @@ func newNode(tx store.Tx, t provisioning.Token, req wire.EnrollRequest, at time.
 		ID: provisioning.NewNodeID(), Site: site.ID, Kind: t.Kind, PublicKey: req.PublicKey,
 		Address: addr, Facts: req.Facts, Enrolled: at,
 	}, nil
-}
-
-// fitsPlan refuses a box whose LAN has addresses of the network: it could not reach its own neighbors any more.
-func fitsPlan(lans []netip.Prefix, ranges []provisioning.Range) error {
-	for _, lan := range lans {
-		i := slices.IndexFunc(ranges, func(r provisioning.Range) bool {
-			return r.Kind == provisioning.RangePool && r.Prefix.Overlaps(lan)
-		})
-		if i >= 0 {
-			return provisioning.Errorf(provisioning.Conflict, "the box is on the LAN %v, which overlaps %v of the network's plan",
-				lan, ranges[i].Prefix).
-				WithHint("the box could no longer reach its own LAN: connect it to another LAN, or let the center choose another pool")
-		}
-	}
-	return nil
-}
-
-func firstAddress(ranges []provisioning.Range, site provisioning.Site, taken []netip.Addr) (netip.Addr, error) {
-	for _, r := range ranges {
-		if r.Kind != provisioning.RangeAllocation || r.Owner != string(site.ID) || !r.Until.IsZero() {
-			continue
-		}
-		addr, err := ipam.FirstHost(r.Prefix, taken...)
-		if _, full := errors.AsType[*ipam.FullError](err); full {
-			continue
-		}
-		return addr, err
-	}
-	return netip.Addr{}, provisioning.Errorf(provisioning.Conflict, "site %s has no free address", site.Name).
-		WithHint("remove a node of the site, or make a site with a larger range")
 }

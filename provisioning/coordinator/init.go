@@ -29,7 +29,7 @@ func defaultPool() netip.Prefix { return netip.MustParsePrefix("10.201.0.0/16") 
 type InitOptions struct {
 	// Actor is who asks, for the audit trail; empty means "init".
 	Actor string
-	// Pools are what addresses are allocated from; none means 10.201.0.0/16. The first holds the hub.
+	// Pools are what addresses are allocated from, which may nest; none means 10.201.0.0/16. The first holds the hub.
 	Pools []netip.Prefix
 	// ForcePool takes a pool that ipam.CheckPool advises against.
 	ForcePool bool
@@ -61,7 +61,7 @@ func Init(ctx context.Context, st store.Store, o InitOptions) error {
 		}
 	}
 	at := stamp(o.Now)
-	return st.Update(ctx, func(tx store.Tx) error {
+	return track(st).Update(ctx, func(tx store.Tx) error {
 		switch _, err := readSettings(tx); {
 		case err == nil:
 			return provisioning.Errorf(provisioning.Conflict, "this database holds a network already").
@@ -69,12 +69,18 @@ func Init(ctx context.Context, st store.Store, o InitOptions) error {
 		case !errors.Is(err, errNotInitialized):
 			return err
 		}
+		plan, err := planIn(tx, at, o.Actor)
+		if err != nil {
+			return err
+		}
 		for _, p := range o.Pools {
-			if _, err := createRange(tx, provisioning.Range{Kind: provisioning.RangePool, Prefix: p, Created: at}); err != nil {
+			if _, err := plan.add(provisioning.Range{Kind: provisioning.RangePool, Prefix: p, Created: at}); err != nil {
 				return err
 			}
 		}
-		r, err := allocate(tx, hubOwner, defaultHosts, at)
+		r, err := plan.allocate(provisioning.Range{
+			Kind: provisioning.RangeAllocation, Purpose: provisioning.PurposeOverlay, Owner: hubOwner,
+		}, o.Pools[0].String(), Size{Hosts: defaultHosts})
 		if err != nil {
 			return err
 		}

@@ -20,6 +20,12 @@ const (
 	renewEvery = 24 * time.Hour
 )
 
+// picture is the network at one generation, and what was proven of it.
+type picture struct {
+	*netmap.Index
+	proof Proof
+}
+
 // mapState is what is known of a Node's map since this process started.
 type mapState struct {
 	hash [sha256.Size]byte
@@ -45,7 +51,7 @@ func (c *Coordinator) NetMapFor(ctx context.Context, id provisioning.NodeID) (wi
 }
 
 // newest returns the picture of the newest generation.
-func (c *Coordinator) newest(ctx context.Context) (*netmap.Index, error) {
+func (c *Coordinator) newest(ctx context.Context) (*picture, error) {
 	var gen uint64
 	err := c.st.View(ctx, func(tx store.Tx) error {
 		var err error
@@ -59,11 +65,11 @@ func (c *Coordinator) newest(ctx context.Context) (*netmap.Index, error) {
 }
 
 // indexAt returns the picture of a generation not below min.
-func (c *Coordinator) indexAt(ctx context.Context, min uint64) (*netmap.Index, error) {
-	c.indexMu.Lock()
-	defer c.indexMu.Unlock()
-	if c.index != nil && c.index.Generation() >= min {
-		return c.index, nil
+func (c *Coordinator) indexAt(ctx context.Context, min uint64) (*picture, error) {
+	c.pictureMu.Lock()
+	defer c.pictureMu.Unlock()
+	if c.picture != nil && c.picture.Generation() >= min {
+		return c.picture, nil
 	}
 	var s netmap.Snapshot
 	if err := c.st.View(ctx, func(tx store.Tx) error {
@@ -75,11 +81,12 @@ func (c *Coordinator) indexAt(ctx context.Context, min uint64) (*netmap.Index, e
 	}
 	s.Network = c.keys.NetworkID()
 	s.Hub.PublicKey = c.keys.HubPublicKey()
-	c.index = netmap.NewIndex(s)
-	for _, o := range c.index.Omissions() {
+	x := netmap.NewIndex(s)
+	for _, o := range x.Omissions() {
 		c.log.Error("an object of the database is in no map", "object", o.Object, "reason", o.Reason, "generation", s.Generation)
 	}
-	return c.index, nil
+	c.picture = &picture{Index: x, proof: c.prove(x, s)}
+	return c.picture, nil
 }
 
 func snapshot(tx store.Tx) (netmap.Snapshot, error) {
@@ -108,8 +115,11 @@ func snapshot(tx store.Tx) (netmap.Snapshot, error) {
 	return s, err
 }
 
-func (c *Coordinator) compile(x *netmap.Index, id provisioning.NodeID) (wire.NetMap, [sha256.Size]byte, error) {
+func (c *Coordinator) compile(x *picture, id provisioning.NodeID) (wire.NetMap, [sha256.Size]byte, error) {
 	now := c.stamp()
+	if x.proof.Holds(id) {
+		return wire.NetMap{}, [sha256.Size]byte{}, errHeld
+	}
 	m, err := x.Compile(id, now, now.Add(MapLifetime))
 	if errors.Is(err, netmap.ErrUnknownNode) {
 		return m, [sha256.Size]byte{}, errRemoved

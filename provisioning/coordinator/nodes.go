@@ -11,7 +11,7 @@ import (
 	"github.com/towpath/towpath/provisioning/wire"
 )
 
-// NodeInfo is a Node and how it is now.
+// NodeInfo is a Node and how it is now. Its Conditions are those it has reported and what the coordinator finds about its Site.
 type NodeInfo struct {
 	provisioning.Node
 	SiteName string
@@ -47,6 +47,10 @@ func (c *Coordinator) Nodes(ctx context.Context) ([]NodeInfo, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the nodes: %w", err)
 	}
+	found, err := c.sinceWhen(ctx)
+	if err != nil {
+		return nil, err
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for i := range infos {
@@ -55,6 +59,7 @@ func (c *Coordinator) Nodes(ctx context.Context) ([]NodeInfo, error) {
 		if s, ok := c.maps[n.ID]; ok {
 			n.Desired = s.changed
 		}
+		n.Conditions = append(n.Conditions, found[n.SiteName]...)
 	}
 	return infos, nil
 }
@@ -72,6 +77,9 @@ func (c *Coordinator) RemoveNode(ctx context.Context, actor string, id provision
 		}
 		if err := tx.Nodes().Remove(id); err != nil {
 			return "", "", fmt.Errorf("remove the node: %w", err)
+		}
+		if err := syncReported(tx, n.Site, c.stamp()); err != nil {
+			return "", "", err
 		}
 		return string(id), fmt.Sprintf("%s at site %s", n.Address, ownerName(tx, string(n.Site))), nil
 	})
@@ -112,11 +120,15 @@ func (c *Coordinator) Report(ctx context.Context, id provisioning.NodeID, r wire
 		if err != nil {
 			return fmt.Errorf("read the node: %w", err)
 		}
+		before := n.Facts
 		cleanReport(&n, r)
 		n.LastSeen = c.stamp()
 		if err := tx.Nodes().Report(n); err != nil {
 			return fmt.Errorf("store the report: %w", err)
 		}
-		return nil
+		if sameNetworks(before, n.Facts) {
+			return nil
+		}
+		return syncReported(tx, n.Site, n.LastSeen)
 	})
 }

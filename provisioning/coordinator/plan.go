@@ -5,273 +5,279 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"strings"
-	"time"
+	"slices"
 
 	"github.com/towpath/towpath/ipam"
 	"github.com/towpath/towpath/provisioning"
 	"github.com/towpath/towpath/provisioning/store"
 )
 
-// quarantine is how long the addresses of a removed Site stay unused: until no log, no archive and no colleague means the old Site by them.
-const quarantine = 30 * 24 * time.Hour
-
-// Plan is the whole address plan.
-type Plan struct {
-	Pools []PoolInfo
-	// Ranges are all but the pools, by prefix.
-	Ranges []RangeInfo
-}
-
-// PoolInfo is a pool and how full it is.
-type PoolInfo struct {
-	provisioning.Range
-	Usage ipam.Usage
-}
-
-// RangeInfo is a range and the name of its owner.
-type RangeInfo struct {
-	provisioning.Range
-	// OwnerName is the name of the Site, or "hub".
-	OwnerName string
-}
+// stripParts is how many parts a picture of a pool has, at most.
+const stripParts = 64
 
 // Plan returns it.
 func (c *Coordinator) Plan(ctx context.Context) (Plan, error) {
-	var ranges []provisioning.Range
-	names := map[string]string{hubOwner: hubOwner}
-	if err := c.st.View(ctx, func(tx store.Tx) error {
-		sites, err := tx.Sites().List()
+	var out Plan
+	err := c.viewPlan(ctx, func(tx *planTx) error {
+		names, err := ownerNames(tx)
 		if err != nil {
-			return fmt.Errorf("read the sites: %w", err)
+			return err
 		}
-		for _, s := range sites {
-			names[string(s.ID)] = s.Name
+		ranges, err := tx.Ranges().List()
+		if err != nil {
+			return err
 		}
-		ranges, err = tx.Ranges().List()
-		return err
-	}); err != nil {
+		out = Plan{}
+		if out.Quarantine, err = readQuarantine(tx); err != nil {
+			return err
+		}
+		return tx.plan(func(p *ipam.Plan) error {
+			nodes := map[netip.Prefix]ipam.PoolNode{}
+			for n := range p.Pools() {
+				nodes[n.Prefix] = n
+			}
+			for _, r := range ranges {
+				if r.Kind != provisioning.RangePool {
+					i := RangeInfo{Range: r, OwnerName: names[r.Owner]}
+					i.Pool = poolOf(p, r.Prefix)
+					out.Ranges = append(out.Ranges, i)
+					continue
+				}
+				n := nodes[r.Prefix]
+				i := PoolInfo{Range: r, Parent: n.Parent, Depth: n.Depth}
+				if space, ok := p.Space(r.Prefix); ok {
+					i.Usage, i.Strip = space.Usage(), space.Strip(stripParts)
+				}
+				out.Pools = append(out.Pools, i)
+			}
+			return nil
+		})
+	})
+	if err != nil {
 		return Plan{}, fmt.Errorf("read the plan: %w", err)
 	}
-	var p Plan
-	taken := takenBy(ranges)
-	for _, r := range ranges {
-		if r.Kind != provisioning.RangePool {
-			p.Ranges = append(p.Ranges, RangeInfo{Range: r, OwnerName: names[r.Owner]})
-			continue
-		}
-		space, err := ipam.NewSpace(r.Prefix, taken...)
-		if err != nil {
-			return Plan{}, fmt.Errorf("measure the pool %v: %w", r.Prefix, err)
-		}
-		p.Pools = append(p.Pools, PoolInfo{Range: r, Usage: space.Usage()})
-	}
-	return p, nil
+	return out, nil
 }
 
-// takenBy returns what no allocation may overlap.
-func takenBy(ranges []provisioning.Range) []netip.Prefix {
-	var taken []netip.Prefix
-	for _, r := range ranges {
-		if r.Kind != provisioning.RangePool {
-			taken = append(taken, r.Prefix)
-		}
+// ownerNames are the names of all who can own a range, by what stands in Range.Owner.
+func ownerNames(tx store.Tx) (map[string]string, error) {
+	sites, err := tx.Sites().List()
+	if err != nil {
+		return nil, fmt.Errorf("read the sites: %w", err)
 	}
-	return taken
+	names := map[string]string{hubOwner: hubOwner}
+	for _, s := range sites {
+		names[string(s.ID)] = s.Name
+	}
+	return names, nil
+}
+
+// SitePlan returns what the plan has of one Site, by name or id.
+func (c *Coordinator) SitePlan(ctx context.Context, site string) (SitePlan, error) {
+	var out SitePlan
+	if err := c.viewPlan(ctx, func(tx *planTx) error {
+		var err error
+		out = SitePlan{}
+		if out.Site, err = siteNamed(tx, site); err != nil {
+			return err
+		}
+		return tx.describeSite(&out)
+	}); err != nil {
+		return SitePlan{}, err
+	}
+	services, err := c.Services(ctx)
+	if err != nil {
+		return SitePlan{}, err
+	}
+	out.Services = slices.DeleteFunc(services, func(v ServiceInfo) bool { return v.Site != out.Site.ID })
+	if out.Findings, err = c.siteFindings(ctx, out.Site.Name); err != nil {
+		return SitePlan{}, err
+	}
+	return out, nil
+}
+
+func (tx *planTx) describeSite(out *SitePlan) error {
+	ranges, err := tx.Ranges().Of(string(out.Site.ID))
+	if err != nil {
+		return fmt.Errorf("read the ranges of the site: %w", err)
+	}
+	if err := tx.plan(func(p *ipam.Plan) error {
+		for _, r := range ranges {
+			i := RangeInfo{Range: r, OwnerName: out.Site.Name}
+			i.Pool = poolOf(p, r.Prefix)
+			out.Ranges = append(out.Ranges, i)
+			if r.Maps.IsValid() {
+				out.Mappings = append(out.Mappings, ipam.Mapping{LAN: r.Maps, Mapped: r.Prefix})
+			}
+		}
+		return nil
+	}); err != nil {
+		return err
+	}
+	nodes, err := tx.Nodes().List()
+	if err != nil {
+		return fmt.Errorf("read the nodes: %w", err)
+	}
+	out.Nodes = slices.DeleteFunc(nodes, func(n provisioning.Node) bool { return n.Site != out.Site.ID })
+	return nil
 }
 
 // NewRange describes a range to be added.
 type NewRange struct {
-	// Kind is pool, reserved or foreign; allocations are made with their Site.
+	// Kind is pool, reserved, foreign or lan; allocations are made with their Site, or by Allocate.
 	Kind   provisioning.RangeKind
 	Prefix netip.Prefix
-	Note   string
+	// Site is the name or id of the Site whose LAN it is.
+	Site string
+	// Label is optional, for pools and reservations.
+	Label string
+	Note  string
 	// Force adds a pool that ipam.CheckPool advises against.
 	Force bool
 }
 
-// AddRange adds a pool, or keeps a range from ever being allocated. A pool is refused when an enrolled box has the addresses on its LAN.
+// AddRange adds a pool, keeps a range from ever being allocated, or notes a network that is there. A pool is refused when it meets a LAN or
+// what a box has reported.
 func (c *Coordinator) AddRange(ctx context.Context, actor string, n NewRange) (provisioning.Range, error) {
-	switch n.Kind {
-	case provisioning.RangePool:
-		if err := checkPool(n.Prefix, n.Force); err != nil {
-			return provisioning.Range{}, err
-		}
-	case provisioning.RangeReserved, provisioning.RangeForeign:
-		if err := checkPrefix(n.Prefix); err != nil {
-			return provisioning.Range{}, err
-		}
-	default:
-		return provisioning.Range{}, provisioning.Errorf(provisioning.Invalid, "a range of kind %q cannot be added", clean(string(n.Kind), maxShort)).
-			WithHint("add a pool, a reserved or a foreign range; a site's range is allocated together with the site")
+	label, note, err := n.check()
+	if err != nil {
+		return provisioning.Range{}, err
 	}
 	var out provisioning.Range
-	err := c.change(ctx, actor, "range.add", func(tx store.Tx) (string, string, error) {
-		if n.Kind == provisioning.RangePool {
-			if err := meetsLAN(tx, n.Prefix); err != nil {
+	err = c.changePlan(ctx, actor, "range.add", func(tx *planTx) (string, string, error) {
+		r := provisioning.Range{Kind: n.Kind, Prefix: n.Prefix, Label: label, Note: note, Created: tx.at}
+		if n.Kind == provisioning.RangeLAN {
+			site, err := siteNamed(tx, n.Site)
+			if err != nil {
 				return "", "", err
 			}
+			r.Owner = string(site.ID)
 		}
-		var err error
-		out, err = createRange(tx, provisioning.Range{Kind: n.Kind, Prefix: n.Prefix, Note: clean(n.Note, maxLong), Created: c.stamp()})
+		info, err := tx.add(r)
+		out = info.Range
 		return n.Prefix.String(), string(n.Kind), err
 	})
 	return out, err
 }
 
-// RemoveRange removes a reserved or foreign range, a pool in which nothing is allocated, or ends a quarantine early.
-func (c *Coordinator) RemoveRange(ctx context.Context, actor string, id int64) error {
-	return c.change(ctx, actor, "range.remove", func(tx store.Tx) (string, string, error) {
-		ranges, err := tx.Ranges().List()
-		if err != nil {
-			return "", "", fmt.Errorf("read the plan: %w", err)
-		}
-		r, ok := rangeByID(ranges, id)
-		if !ok {
-			return "", "", provisioning.Errorf(provisioning.NotFound, "there is no range with the number %d", id).
-				WithHint("the plan shows the numbers")
-		}
-		if r.Kind == provisioning.RangeAllocation && r.Until.IsZero() {
-			return "", "", provisioning.Errorf(provisioning.Conflict, "%v is allocated to %s", r.Prefix, ownerName(tx, r.Owner)).
-				WithHint("a site's range goes away with the site")
-		}
-		if r.Kind == provisioning.RangePool {
-			for _, in := range ranges {
-				if in.Kind == provisioning.RangeAllocation && in.Prefix.Overlaps(r.Prefix) {
-					return "", "", provisioning.Errorf(provisioning.Conflict, "the pool %v still holds %v", r.Prefix, in.Prefix).
-						WithHint("remove its sites first; what is quarantined can be removed from the plan by its number")
-				}
-			}
-		}
-		return r.Prefix.String(), string(r.Kind), tx.Ranges().Remove(id)
-	})
-}
-
-func rangeByID(ranges []provisioning.Range, id int64) (provisioning.Range, bool) {
-	for _, r := range ranges {
-		if r.ID == id {
-			return r, true
+// add stores a range that is no allocation.
+func (tx *planTx) add(r provisioning.Range) (RangeInfo, error) {
+	if r.Kind == provisioning.RangePool {
+		if err := meetsFacts(tx, r.Prefix); err != nil {
+			return RangeInfo{}, err
 		}
 	}
-	return provisioning.Range{}, false
+	return tx.create(r, provisioning.RangeCreated)
 }
 
-func checkPrefix(p netip.Prefix) error {
-	if _, err := ipam.ParsePrefix(p.String()); err != nil {
-		return provisioning.Errorf(provisioning.Invalid, "%s", err).WithHint("write a range like 10.20.0.0/16")
+// check returns the label and note as they are stored.
+func (n NewRange) check() (label, note string, err error) {
+	switch n.Kind {
+	case provisioning.RangePool:
+		err = checkPool(n.Prefix, n.Force)
+	case provisioning.RangeReserved, provisioning.RangeForeign:
+		err = checkPrefix(n.Prefix)
+	case provisioning.RangeLAN:
+		err = checkLAN(n.Prefix)
+	default:
+		err = provisioning.Errorf(provisioning.Invalid, "a range of kind %q cannot be added", clean(string(n.Kind), maxShort)).
+			WithHint("add a pool, a reserved or foreign range or a LAN; \"towpath plan allocate\" gives a site a range")
+	}
+	if err != nil {
+		return "", "", err
+	}
+	if n.Site != "" && n.Kind != provisioning.RangeLAN {
+		return "", "", provisioning.Errorf(provisioning.Invalid, "a range of kind %q belongs to no site", n.Kind).
+			WithHint("leave the site out, or \"towpath plan reserve\" a range for it")
+	}
+	if n.Label != "" && n.Kind != provisioning.RangePool && n.Kind != provisioning.RangeReserved {
+		return "", "", provisioning.Errorf(provisioning.Invalid, "a range of kind %q has no label", n.Kind).WithHint("write it into the note")
+	}
+	return textsOf(n.Label, n.Note)
+}
+
+// checkLAN refuses what is no LAN of a Site.
+func checkLAN(p netip.Prefix) error {
+	if err := checkPrefix(p); err != nil {
+		return err
+	}
+	if tooWide(p) {
+		return provisioning.Errorf(provisioning.Invalid, "%v is too wide for the LAN of a site", p).WithHint("give the network that the machines are in")
 	}
 	return nil
 }
 
-// meetsLAN refuses a pool that is the LAN of an enrolled box, which would then be cut off from its own machines.
-func meetsLAN(tx store.Tx, pool netip.Prefix) error {
+// RemoveRange removes a reserved or foreign range, a LAN that was entered, a pool whose content lies in a wider one, too, or ends a
+// quarantine early.
+func (c *Coordinator) RemoveRange(ctx context.Context, actor string, id int64) error {
+	return c.changePlan(ctx, actor, "range.remove", func(tx *planTx) (string, string, error) {
+		r, err := tx.Ranges().ByID(id)
+		if errors.Is(err, store.ErrNotFound) {
+			return "", "", provisioning.Errorf(provisioning.NotFound, "there is no range with the number %d", id).
+				WithHint("the plan shows the numbers")
+		}
+		if err != nil {
+			return "", "", fmt.Errorf("read the range: %w", err)
+		}
+		if err := tx.canRemove(r); err != nil {
+			return "", "", err
+		}
+		return r.Prefix.String(), string(r.Kind), tx.remove(r)
+	})
+}
+
+func (tx *planTx) canRemove(r provisioning.Range) error {
+	switch {
+	case r.Kind == provisioning.RangeAllocation && !r.Quarantined():
+		return provisioning.Errorf(provisioning.Conflict, "%v is allocated to %s", r.Prefix, ownerName(tx, r.Owner)).
+			WithHint("release it, or remove the site with all that it has")
+	case r.Kind == provisioning.RangeReported:
+		return provisioning.Errorf(provisioning.Conflict, "%s: that is how it is", describeRange(tx, r)).
+			WithHint("it goes away when the box is no longer connected to that network, or is removed")
+	case r.Kind != provisioning.RangePool:
+		return nil
+	}
+	around := false
+	if err := tx.plan(func(p *ipam.Plan) error {
+		for n := range p.Pools() {
+			around = around || n.Prefix == r.Prefix && n.Parent.IsValid()
+		}
+		return nil
+	}); err != nil || around {
+		return err
+	}
+	near, err := tx.Ranges().Overlapping(r.Prefix)
+	if err != nil {
+		return fmt.Errorf("read the plan: %w", err)
+	}
+	homeless := slices.DeleteFunc(near, func(o provisioning.Range) bool {
+		inner := func(q provisioning.Range) bool {
+			return q.Kind == provisioning.RangePool && q.ID != r.ID && q.Prefix.Bits() <= o.Prefix.Bits() && q.Prefix.Contains(o.Prefix.Addr())
+		}
+		return o.Kind != provisioning.RangeAllocation || slices.ContainsFunc(near, inner)
+	})
+	if len(homeless) == 0 {
+		return nil
+	}
+	return provisioning.Errorf(provisioning.Conflict, "the pool %v still holds %s", r.Prefix, describeRanges(tx, homeless)).
+		WithHint("remove these sites first; what is quarantined can be removed from the plan by its number")
+}
+
+// meetsFacts refuses a pool that a box is connected to, which would then be cut off from its own machines. What boxes report is in the plan,
+// too, but for what was in a pool at that time.
+func meetsFacts(tx store.Tx, pool netip.Prefix) error {
 	nodes, err := tx.Nodes().List()
 	if err != nil {
 		return fmt.Errorf("read the nodes: %w", err)
 	}
 	for _, n := range nodes {
-		for _, lan := range n.Facts.LANs {
-			if lan.Overlaps(pool) {
-				return provisioning.Errorf(provisioning.Conflict, "the pool %v overlaps %v, which is on the LAN of site %s",
-					pool, lan, ownerName(tx, string(n.Site))).
+		for _, w := range networksOf(n.Facts) {
+			if !tooWide(w.prefix) && w.prefix.Overlaps(pool) {
+				return provisioning.Errorf(provisioning.Conflict, "the pool %v overlaps %v (%s of the box of site %s)",
+					pool, w.prefix, reportedNoun(w.purpose), ownerName(tx, string(n.Site))).
 					WithHint("choose another pool: the box there could no longer reach its own network")
 			}
 		}
 	}
 	return nil
-}
-
-// createRange stores r, or says what is in its way. It looks first, because after a refused write a transaction may be spent.
-func createRange(tx store.Tx, r provisioning.Range) (provisioning.Range, error) {
-	near, err := tx.Ranges().Overlapping(r.Prefix)
-	if err != nil {
-		return r, fmt.Errorf("read the plan: %w", err)
-	}
-	var in []string
-	for _, o := range near {
-		if excludes(r.Kind, o.Kind) && len(in) < 3 {
-			in = append(in, describeRange(tx, o))
-		}
-	}
-	if len(in) == 0 {
-		created, err := tx.Ranges().Create(r)
-		if !errors.Is(err, store.ErrOverlap) {
-			return created, err
-		}
-		in = []string{"another range of the plan"}
-	}
-	return r, provisioning.Errorf(provisioning.Conflict, "%v overlaps %s", r.Prefix, strings.Join(in, " and ")).
-		WithHint("choose a range that the plan shows as free")
-}
-
-// excludes words the rules that the database holds by itself, see store.Ranges.
-func excludes(a, b provisioning.RangeKind) bool {
-	switch {
-	case a == provisioning.RangePool || b == provisioning.RangePool:
-		return a == b
-	case a == provisioning.RangeForeign || b == provisioning.RangeForeign:
-		return a == provisioning.RangeAllocation || b == provisioning.RangeAllocation
-	}
-	return true
-}
-
-func describeRange(tx store.Tx, r provisioning.Range) string {
-	switch {
-	case !r.Until.IsZero():
-		return fmt.Sprintf("%v (quarantined until %s)", r.Prefix, r.Until.Format(time.DateOnly))
-	case r.Kind == provisioning.RangeAllocation:
-		return fmt.Sprintf("%v (allocated to %s)", r.Prefix, ownerName(tx, r.Owner))
-	}
-	return fmt.Sprintf("%v (%s)", r.Prefix, r.Kind)
-}
-
-func ownerName(tx store.Tx, owner string) string {
-	if s, err := tx.Sites().ByID(provisioning.SiteID(owner)); err == nil {
-		return s.Name
-	}
-	return owner
-}
-
-// allocate picks room for hosts in the first pool that has it, IPv4 or IPv6 as the pool is.
-func allocate(tx store.Tx, owner string, hosts int, at time.Time) (provisioning.Range, error) {
-	if _, err := tx.Ranges().Sweep(at); err != nil {
-		return provisioning.Range{}, fmt.Errorf("free what was quarantined: %w", err)
-	}
-	ranges, err := tx.Ranges().List()
-	if err != nil {
-		return provisioning.Range{}, fmt.Errorf("read the plan: %w", err)
-	}
-	taken := takenBy(ranges)
-	var full error
-	for _, r := range ranges {
-		if r.Kind != provisioning.RangePool {
-			continue
-		}
-		bits, err := ipam.PrefixFor(hosts, ipam.FamilyOf(r.Prefix))
-		if err != nil {
-			return provisioning.Range{}, provisioning.Errorf(provisioning.Invalid, "%s", err)
-		}
-		if bits < r.Prefix.Bits() {
-			full = &ipam.FullError{Pool: r.Prefix, Bits: bits}
-			continue
-		}
-		space, err := ipam.NewSpace(r.Prefix, taken...)
-		if err != nil {
-			return provisioning.Range{}, fmt.Errorf("read the pool %v: %w", r.Prefix, err)
-		}
-		p, err := space.Find(bits)
-		if _, none := errors.AsType[*ipam.FullError](err); none {
-			full = err
-			continue
-		}
-		if err != nil {
-			return provisioning.Range{}, fmt.Errorf("allocate from the pool %v: %w", r.Prefix, err)
-		}
-		return createRange(tx, provisioning.Range{Kind: provisioning.RangeAllocation, Prefix: p, Owner: owner, Created: at})
-	}
-	if full == nil {
-		return provisioning.Range{}, provisioning.Errorf(provisioning.Conflict, "the plan has no pool").WithHint("add a pool")
-	}
-	return provisioning.Range{}, provisioning.Errorf(provisioning.Conflict, "there is no room for %d hosts: %s", hosts, full).
-		WithHint("add a pool, or ask for fewer hosts")
 }

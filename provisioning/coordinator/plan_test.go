@@ -22,9 +22,9 @@ func TestRanges(t *testing.T) {
 	if err := box.Enroll(ctx, n.Token(t, "a"), wire.Facts{LANs: []netip.Prefix{prefix("10.44.1.0/24")}}); err != nil {
 		t.Fatal(err)
 	}
-	wantCode(t, add(provisioning.RangePool, "10.44.0.0/16", true), provisioning.Conflict, "10.44.1.0/24", "LAN of site a")
+	wantCode(t, add(provisioning.RangePool, "10.44.0.0/16", true), provisioning.Conflict, "10.44.1.0/24", "LAN of the box of site a")
 	wantCode(t, add(provisioning.RangePool, "192.168.0.0/16", false), provisioning.Conflict, "force")
-	wantCode(t, add(provisioning.RangePool, "10.201.9.0/24", false), provisioning.Conflict, "10.201.0.0/16 (pool)")
+	wantCode(t, add(provisioning.RangePool, "10.201.0.0/16", false), provisioning.Conflict, "10.201.0.0/16 (pool)")
 	wantCode(t, add(provisioning.RangeAllocation, "10.201.9.0/24", false), provisioning.Invalid)
 	wantCode(t, add(provisioning.RangeReserved, "10.201.0.0/24", false), provisioning.Conflict, "allocated to a")
 	wantCode(t, add(provisioning.RangeForeign, "10.201.0.0/20", false), provisioning.Conflict, "allocated to a")
@@ -53,9 +53,12 @@ func TestRanges(t *testing.T) {
 	}
 	for _, r := range plan.Ranges {
 		err := n.RemoveRange(ctx, "test", r.ID)
-		if r.Kind == provisioning.RangeAllocation {
+		switch {
+		case r.Kind == provisioning.RangeAllocation:
 			wantCode(t, err, provisioning.Conflict, "is allocated to "+r.OwnerName)
-		} else if err != nil {
+		case r.Kind == provisioning.RangeReported:
+			wantCode(t, err, provisioning.Conflict, "LAN of the box of site a")
+		case err != nil:
 			t.Errorf("remove %v: %v", r.Prefix, err)
 		}
 	}

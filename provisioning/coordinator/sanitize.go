@@ -1,6 +1,8 @@
 package coordinator
 
 import (
+	"net/netip"
+	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -14,7 +16,7 @@ import (
 const (
 	maxShort      = 64
 	maxLong       = 512
-	maxLANs       = 64
+	maxPrefixes   = 32
 	maxConditions = 64
 	maxQueues     = 256
 )
@@ -49,12 +51,18 @@ func cleanFacts(f wire.Facts) wire.Facts {
 		Model:    clean(f.Model, maxShort),
 		Version:  clean(f.Version, maxShort),
 	}
-	for _, p := range f.LANs {
-		if len(out.LANs) == maxLANs {
+	out.LANs, out.WANs, out.Containers = cleanPrefixes(f.LANs), cleanPrefixes(f.WANs), cleanPrefixes(f.Containers)
+	return out
+}
+
+func cleanPrefixes(prefixes []netip.Prefix) []netip.Prefix {
+	var out []netip.Prefix
+	for _, p := range prefixes {
+		if len(out) == maxPrefixes {
 			break
 		}
-		if p.IsValid() && p.Addr().Zone() == "" && !p.Addr().Is4In6() {
-			out.LANs = append(out.LANs, p.Masked())
+		if p.IsValid() && p.Addr().Zone() == "" && !p.Addr().Is4In6() && !slices.Contains(out, p.Masked()) {
+			out = append(out, p.Masked())
 		}
 	}
 	return out

@@ -27,6 +27,10 @@ type NewService struct {
 	Target string
 	// Mode is wire.Queued unless given.
 	Mode wire.Mode
+	// FixedAddress gives the Service an overlay address of its own, which stays when boxes change: Address, or one that the coordinator
+	// chooses if that is the zero value.
+	FixedAddress bool
+	Address      netip.Addr
 }
 
 // ServiceInfo is a Service, where it is and who uses it.
@@ -35,6 +39,8 @@ type ServiceInfo struct {
 	SiteName string
 	// Users are the names of the Sites that it is granted to.
 	Users []string
+	// At is where its users find it on the overlay; the zero value until its Site has a box.
+	At netip.AddrPort
 }
 
 // defaultPort is the usual port of a protocol: DICOM's registered one and HL7's over MLLP.
@@ -67,6 +73,11 @@ func (c *Coordinator) CreateService(ctx context.Context, actor string, n NewServ
 		if err := targetIsLAN(tx, v.Target); err != nil {
 			return "", "", err
 		}
+		if n.FixedAddress {
+			if v.Address, err = fixedAddress(tx, site, n.Address); err != nil {
+				return "", "", err
+			}
+		}
 		if err := tx.Services().Create(v); errors.Is(err, store.ErrExists) {
 			return "", "", provisioning.Errorf(provisioning.Conflict, "there is a service named %s already", n.Name).
 				WithHint("names of services are unique in the whole network; choose another one")
@@ -74,9 +85,18 @@ func (c *Coordinator) CreateService(ctx context.Context, actor string, n NewServ
 			return "", "", fmt.Errorf("store the service: %w", err)
 		}
 		info = ServiceInfo{Service: v, SiteName: site.Name}
-		return v.Name, fmt.Sprintf("%s at %s, target %s, port %d", v.Protocol, site.Name, v.Target, v.Port), nil
+		detail := fmt.Sprintf("%s at %s, target %s, port %d", v.Protocol, site.Name, v.Target, v.Port)
+		if v.Address.IsValid() {
+			detail += fmt.Sprintf(", fixed address %s", v.Address)
+		}
+		return v.Name, detail, nil
 	})
-	return info, err
+	if err != nil {
+		return ServiceInfo{}, err
+	}
+	infos := []ServiceInfo{info}
+	err = c.locate(ctx, infos)
+	return infos[0], err
 }
 
 // targetIsLAN refuses a target inside the overlay: it would lead back into the tunnel.
@@ -85,12 +105,13 @@ func targetIsLAN(tx store.Tx, target string) error {
 	if err != nil {
 		return nil //nolint:nilerr // a name: the gateway resolves it on its own LAN
 	}
-	ranges, err := tx.Ranges().List()
+	a := ap.Addr().Unmap().WithZone("")
+	ranges, err := tx.Ranges().Overlapping(netip.PrefixFrom(a, a.BitLen()))
 	if err != nil {
 		return fmt.Errorf("read the plan: %w", err)
 	}
 	for _, r := range ranges {
-		if r.Kind == provisioning.RangePool && r.Prefix.Contains(ap.Addr().Unmap()) {
+		if r.Kind == provisioning.RangePool {
 			return provisioning.Errorf(provisioning.Invalid, "the target %s is in the pool %v of the network itself", target, r.Prefix).
 				WithHint("give the address of the machine on the site's own LAN")
 		}
@@ -147,7 +168,22 @@ func (c *Coordinator) Services(ctx context.Context) ([]ServiceInfo, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the services: %w", err)
 	}
+	if err := c.locate(ctx, infos); err != nil {
+		return nil, err
+	}
 	return infos, nil
+}
+
+// locate says of Services where they are on the overlay.
+func (c *Coordinator) locate(ctx context.Context, infos []ServiceInfo) error {
+	x, err := c.newest(ctx)
+	if err != nil {
+		return err
+	}
+	for i := range infos {
+		infos[i].At = x.At(infos[i].ID)
+	}
+	return nil
 }
 
 // RemoveService removes a Service that nobody is allowed to use any more.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"time"
 
 	"github.com/towpath/towpath/provisioning"
 	"github.com/towpath/towpath/provisioning/store"
@@ -13,8 +14,9 @@ import (
 
 // The keys of the network's settings in the store.
 const (
-	settingNetwork = "network"
-	settingConfig  = "config"
+	settingNetwork    = "network"
+	settingConfig     = "config"
+	settingQuarantine = "quarantine"
 )
 
 // settings are what Init decided. They are one JSON object, read at start.
@@ -82,4 +84,42 @@ func bindSettings(ctx context.Context, st store.Store, network string) (settings
 			WithHint("name the key directory and the database that belong together")
 	}
 	return s, nil
+}
+
+const (
+	// defaultQuarantine is how long addresses stay unused until no log, no archive and no colleague means their last owner by them.
+	defaultQuarantine = 30 * 24 * time.Hour
+	maxQuarantine     = 10 * 366 * 24 * time.Hour
+)
+
+func readQuarantine(tx store.Tx) (time.Duration, error) {
+	text, err := tx.Setting(settingQuarantine)
+	if errors.Is(err, store.ErrNotFound) {
+		return defaultQuarantine, nil
+	}
+	if err != nil {
+		return 0, fmt.Errorf("read the quarantine: %w", err)
+	}
+	d, err := time.ParseDuration(text)
+	if err != nil {
+		return 0, fmt.Errorf("decode the quarantine: %w", err)
+	}
+	return d, nil
+}
+
+// SetQuarantine says how long what is released from now on stays unused, 0 to 10 years. What is quarantined already stays so.
+func (c *Coordinator) SetQuarantine(ctx context.Context, actor string, d time.Duration) error {
+	if d < 0 || d > maxQuarantine {
+		return provisioning.Errorf(provisioning.Invalid, "a quarantine of %v is none", d).WithHint("choose from 0 to 10 years, such as 30 days")
+	}
+	return c.change(ctx, actor, "plan.quarantine", func(tx store.Tx) (string, string, error) {
+		before, err := readQuarantine(tx)
+		if err != nil {
+			return "", "", err
+		}
+		if err := tx.SetSetting(settingQuarantine, d.String()); err != nil {
+			return "", "", fmt.Errorf("write the quarantine: %w", err)
+		}
+		return "quarantine", fmt.Sprintf("from %v to %v", before, d), nil
+	})
 }

@@ -19,9 +19,13 @@ type NewSite struct {
 	Title string
 	// Endpoint is host:port, see provisioning.Site; empty for a Site that only calls out.
 	Endpoint string
-	// Prefix is its allocation. The zero value lets the coordinator choose room for Hosts, 14 if that is zero, too.
+	// Prefix is its allocation. The zero value lets the coordinator choose room for Hosts, 14 if that is zero, too, in Pool.
 	Prefix netip.Prefix
 	Hosts  int
+	// Pool is a prefix, label or number. If it is empty, pools around others are tried before those in them, in the order of the plan.
+	Pool string
+	// LAN is the Site's real network if it is known before a box reports it; the zero Prefix if not.
+	LAN netip.Prefix
 }
 
 // SiteInfo is a Site with what belongs to it.
@@ -43,70 +47,47 @@ func (c *Coordinator) CreateSite(ctx context.Context, actor string, n NewSite) (
 	if err := site.Validate(); err != nil {
 		return SiteInfo{}, err
 	}
-	if err := checkRoom(n); err != nil {
+	if err := checkRoom(&n); err != nil {
 		return SiteInfo{}, err
 	}
 	var info SiteInfo
-	err := c.change(ctx, actor, "site.create", func(tx store.Tx) (string, string, error) {
+	err := c.changePlan(ctx, actor, "site.create", func(tx *planTx) (string, string, error) {
 		if err := tx.Sites().Create(site); errors.Is(err, store.ErrExists) {
 			return "", "", provisioning.Errorf(provisioning.Conflict, "there is a site named %s already", n.Name).WithHint("choose another name")
 		} else if err != nil {
 			return "", "", fmt.Errorf("store the site: %w", err)
 		}
-		r, err := allocateFor(tx, site, n)
+		r, err := tx.allocate(provisioning.Range{
+			Kind: provisioning.RangeAllocation, Purpose: provisioning.PurposeOverlay, Prefix: n.Prefix, Owner: string(site.ID),
+		}, n.Pool, Size{Hosts: n.Hosts})
 		if err != nil {
 			return "", "", err
 		}
+		detail := fmt.Sprintf("%s with %v", site.Kind, r.Prefix)
+		if n.LAN.IsValid() {
+			lan := provisioning.Range{Kind: provisioning.RangeLAN, Prefix: n.LAN, Owner: string(site.ID), Created: tx.at}
+			if _, err := tx.add(lan); err != nil {
+				return "", "", err
+			}
+			detail += fmt.Sprintf(", LAN %v", n.LAN)
+		}
 		info = SiteInfo{Site: site, Prefixes: []netip.Prefix{r.Prefix}}
-		return site.Name, fmt.Sprintf("%s with %v", site.Kind, r.Prefix), nil
+		return site.Name, detail, nil
 	})
 	return info, err
 }
 
-// checkRoom checks what a Site asks of the plan.
-func checkRoom(n NewSite) error {
-	if n.Prefix != (netip.Prefix{}) && n.Hosts != 0 {
-		return provisioning.Errorf(provisioning.Invalid, "a range and a number of hosts were given").WithHint("give one of the two")
-	}
-	if n.Hosts < 0 || n.Hosts > maxHosts {
-		return provisioning.Errorf(provisioning.Invalid, "a site has 1 to %d hosts, not %d", maxHosts, n.Hosts).
-			WithHint("every box needs one address; 14 are enough for most sites")
-	}
-	if n.Prefix != (netip.Prefix{}) {
-		return checkPrefix(n.Prefix)
-	}
-	return nil
-}
-
-func allocateFor(tx store.Tx, site provisioning.Site, n NewSite) (provisioning.Range, error) {
-	if n.Prefix == (netip.Prefix{}) {
-		hosts := n.Hosts
-		if hosts == 0 {
-			hosts = defaultHosts
+// checkRoom checks what a Site asks of the plan, and fills in what it need not say.
+func checkRoom(n *NewSite) error {
+	if n.LAN != (netip.Prefix{}) {
+		if err := checkLAN(n.LAN); err != nil {
+			return err
 		}
-		return allocate(tx, string(site.ID), hosts, site.Created)
 	}
-	if _, err := tx.Ranges().Sweep(site.Created); err != nil {
-		return provisioning.Range{}, fmt.Errorf("free what was quarantined: %w", err)
+	if n.Prefix == (netip.Prefix{}) && n.Hosts == 0 {
+		n.Hosts = defaultHosts
 	}
-	ranges, err := tx.Ranges().List()
-	if err != nil {
-		return provisioning.Range{}, fmt.Errorf("read the plan: %w", err)
-	}
-	var pools []string
-	for _, r := range ranges {
-		if r.Kind != provisioning.RangePool {
-			continue
-		}
-		if r.Prefix.Bits() <= n.Prefix.Bits() && r.Prefix.Contains(n.Prefix.Addr()) {
-			return createRange(tx, provisioning.Range{
-				Kind: provisioning.RangeAllocation, Prefix: n.Prefix, Owner: string(site.ID), Created: site.Created,
-			})
-		}
-		pools = append(pools, r.Prefix.String())
-	}
-	return provisioning.Range{}, provisioning.Errorf(provisioning.Invalid, "%v is in no pool of the plan", n.Prefix).
-		WithHint("choose a range in %s, or add a pool", strings.Join(pools, " or "))
+	return checkPlace(n.Prefix, Size{Hosts: n.Hosts}, n.Pool)
 }
 
 // Sites returns all by name.
@@ -165,9 +146,9 @@ func (c *Coordinator) SetSiteEndpoint(ctx context.Context, actor, site, endpoint
 	})
 }
 
-// RemoveSite removes a Site on which nothing depends any more. Its addresses are quarantined for 30 days.
+// RemoveSite removes a Site on which nothing depends any more. Its addresses are quarantined, and its networks leave the plan.
 func (c *Coordinator) RemoveSite(ctx context.Context, actor, site string) error {
-	return c.change(ctx, actor, "site.remove", func(tx store.Tx) (string, string, error) {
+	return c.changePlan(ctx, actor, "site.remove", func(tx *planTx) (string, string, error) {
 		s, err := siteNamed(tx, site)
 		if err != nil {
 			return "", "", err
@@ -175,17 +156,18 @@ func (c *Coordinator) RemoveSite(ctx context.Context, actor, site string) error 
 		if err := siteIsUnused(tx, s); err != nil {
 			return "", "", err
 		}
-		ranges, err := tx.Ranges().List()
+		ranges, err := tx.Ranges().Of(string(s.ID))
 		if err != nil {
-			return "", "", fmt.Errorf("read the plan: %w", err)
+			return "", "", fmt.Errorf("read the ranges of the site: %w", err)
 		}
-		until := c.stamp().Add(quarantine)
 		for _, r := range ranges {
-			if r.Kind != provisioning.RangeAllocation || r.Owner != string(s.ID) {
-				continue
+			if isTaken(r) {
+				_, err = tx.release(r, false)
+			} else {
+				err = tx.remove(r)
 			}
-			if err := tx.Ranges().Quarantine(r.ID, until); err != nil {
-				return "", "", fmt.Errorf("quarantine %v: %w", r.Prefix, err)
+			if err != nil {
+				return "", "", err
 			}
 		}
 		if err := tx.Tokens().RemoveOf(s.ID); err != nil {

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"net/netip"
 	"time"
 
 	"github.com/towpath/towpath/provisioning"
@@ -56,8 +57,9 @@ func hashSecret(secret []byte) [sha256.Size]byte {
 	return sha256.Sum256(append([]byte(secretContext), secret...))
 }
 
-// CreateToken makes a one-time token for a gateway at a Site. A ttl of 0 is DefaultTokenTTL. The wire.Token is the only copy of the secret.
-func (c *Coordinator) CreateToken(ctx context.Context, actor, site string, ttl time.Duration) (TokenInfo, wire.Token, error) {
+// CreateToken makes a one-time token for a gateway at a Site. A ttl of 0 is DefaultTokenTTL. The address is what the box will have, such as
+// that of one it takes the place of; the zero value lets the coordinator choose. The wire.Token is the only copy of the secret.
+func (c *Coordinator) CreateToken(ctx context.Context, actor, site string, ttl time.Duration, address netip.Addr) (TokenInfo, wire.Token, error) {
 	if ttl == 0 {
 		ttl = DefaultTokenTTL
 	}
@@ -71,6 +73,16 @@ func (c *Coordinator) CreateToken(ctx context.Context, actor, site string, ttl t
 		s, err := siteNamed(tx, site)
 		if err != nil {
 			return err
+		}
+		if address.IsValid() {
+			ranges, err := tx.Ranges().Of(string(s.ID))
+			if err != nil {
+				return fmt.Errorf("read the plan: %w", err)
+			}
+			// Whether it is taken matters when the token is used: the box that has it now may be gone by then.
+			if err := checkFixed(address, s, ranges, provisioning.PurposeOverlay, nil); err != nil {
+				return err
+			}
 		}
 		set, err := readSettings(tx)
 		if err != nil {
@@ -87,7 +99,7 @@ func (c *Coordinator) CreateToken(ctx context.Context, actor, site string, ttl t
 			return provisioning.Errorf(provisioning.Invalid, "no token can be made: %s", err).WithHint("shorten the coordinator's addresses")
 		}
 		stored = TokenInfo{SiteName: s.Name, State: TokenOpen, Token: provisioning.Token{
-			ID: provisioning.TokenID(text.ID), Site: s.ID, Kind: provisioning.Gateway, Hash: hashSecret(text.Secret[:]),
+			ID: provisioning.TokenID(text.ID), Site: s.ID, Kind: provisioning.Gateway, Hash: hashSecret(text.Secret[:]), Address: address,
 			Created: at, Expires: at.Add(ttl),
 		}}
 		if err := tx.Tokens().Create(stored.Token); err != nil {

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/towpath/towpath/provisioning"
-	"github.com/towpath/towpath/provisioning/netmap"
 	"github.com/towpath/towpath/provisioning/wire"
 )
 
@@ -52,11 +51,11 @@ type stream struct {
 	seen   bool
 	issued time.Time
 	// looked is the picture that the last frame was made of.
-	looked *netmap.Index
+	looked *picture
 }
 
 // next makes the frame to be sent now.
-func (c *Coordinator) next(s *stream, x *netmap.Index) (wire.Frame, error) {
+func (c *Coordinator) next(s *stream, x *picture) (wire.Frame, error) {
 	now := c.stamp()
 	renew := s.seen && now.Sub(s.issued) >= renewEvery
 	if s.looked == x && !renew {
@@ -101,7 +100,7 @@ func (c *Coordinator) next(s *stream, x *netmap.Index) (wire.Frame, error) {
 }
 
 // awaitIndex returns a newer picture, or the same when it is time for a heartbeat.
-func (c *Coordinator) awaitIndex(ctx context.Context, x *netmap.Index) (*netmap.Index, error) {
+func (c *Coordinator) awaitIndex(ctx context.Context, x *picture) (*picture, error) {
 	beat, cancel := context.WithTimeout(ctx, wire.HeartbeatEvery)
 	defer cancel()
 	gen, err := c.st.Watch(beat, x.Generation())

@@ -131,7 +131,11 @@ func (h *Hub) configure(ctx context.Context) (coordinator.HubView, error) {
 		Peers:      make([]tunnel.Peer, 0, len(view.Nodes)),
 	}
 	for _, n := range view.Nodes {
-		cfg.Peers = append(cfg.Peers, tunnel.Peer{PublicKey: n.PublicKey, AllowedIPs: []netip.Prefix{hostPrefix(n.Address)}})
+		p := tunnel.Peer{PublicKey: n.PublicKey, AllowedIPs: []netip.Prefix{hostPrefix(n.Address)}}
+		if n.Former.IsValid() {
+			p.AllowedIPs = append(p.AllowedIPs, hostPrefix(n.Former))
+		}
+		cfg.Peers = append(cfg.Peers, p)
 	}
 	if err := h.c.Device.Configure(ctx, cfg); err != nil {
 		return view, fmt.Errorf("configure the hub's device: %w", err)

@@ -142,6 +142,45 @@ func TestHubKnowsExactlyTheNodes(t *testing.T) {
 	})
 }
 
+// While a site is renumbered the hub lets its box call from either address, then from the new one only.
+func TestHubKnowsFormerAddresses(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNetwork(t, provisioningtest.Options{})
+		n.Clinic(t, "a")
+		d := &fakeDevice{}
+		h, stop, ended := run(t, n, d)
+		<-h.Ready()
+		old := n.Node(t, "a").Map().Self.Address
+		allowed := func() []netip.Prefix {
+			t.Helper()
+			time.Sleep(2 * configureTime)
+			synctest.Wait()
+			if p := d.last().Peers; len(p) != 1 {
+				t.Fatalf("the hub knows %+v", p)
+			}
+			return d.last().Peers[0].AllowedIPs
+		}
+		moved, err := n.Renumber(t.Context(), provisioningtest.Actor, coordinator.RenumberRequest{Site: "a", Keep: time.Hour})
+		if err != nil || len(moved.Nodes) != 1 {
+			t.Fatalf("%+v, %v", moved, err)
+		}
+		next := moved.Nodes[0].New
+		if got := allowed(); !slices.Equal(got, []netip.Prefix{netip.PrefixFrom(next, 32), netip.PrefixFrom(old, 32)}) {
+			t.Errorf("in between it may call from %v, want %v and %v", got, next, old)
+		}
+		if _, err := n.EndRenumbering(t.Context(), provisioningtest.Actor, "a"); err != nil {
+			t.Fatal(err)
+		}
+		if got := allowed(); !slices.Equal(got, []netip.Prefix{netip.PrefixFrom(next, 32)}) {
+			t.Errorf("afterwards it may call from %v, want %v", got, next)
+		}
+		stop()
+		if err := <-ended; err != nil {
+			t.Errorf("the hub ended with %v", err)
+		}
+	})
+}
+
 func TestHubTriesAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newNetwork(t, provisioningtest.Options{})

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/towpath/towpath/ipam"
 	"github.com/towpath/towpath/provisioning"
 	"github.com/towpath/towpath/provisioning/wire"
 )
@@ -38,12 +39,13 @@ func (x *Index) Compile(id provisioning.NodeID, now, expires time.Time) (wire.Ne
 			Site:      site.Name,
 			SiteKind:  site.Kind,
 			Address:   node.Address,
+			Former:    node.Former,
 		},
 		Overlay: slices.Clone(x.overlay),
 		Hub:     x.s.Hub,
 		Peers:   x.peers(site),
-		Offers:  x.offers(site),
-		Uses:    x.uses(site),
+		Offers:  x.offers(node, site),
+		Uses:    x.uses(node, site),
 	}
 	m.Hub.Endpoints = slices.Clone(x.s.Hub.Endpoints)
 	if err := checkDisjoint(m); err != nil {
@@ -53,19 +55,25 @@ func (x *Index) Compile(id provisioning.NodeID, now, expires time.Time) (wire.Ne
 }
 
 func (x *Index) peers(site provisioning.Site) []wire.Peer {
-	linked := map[provisioning.SiteID]bool{}
+	linked, used := map[provisioning.SiteID]bool{}, map[provisioning.SiteID]bool{}
 	for _, l := range x.links[site.ID] {
-		linked[l.other(site.ID)] = true
+		far := l.other(site.ID)
+		linked[far], used[far] = true, used[far] || l.user == site.ID
 	}
 	var peers []wire.Peer
 	for id := range linked {
 		far := x.sites[id]
+		front, _ := x.front(id)
 		for _, n := range x.nodesOf[id] {
 			p := wire.Peer{
 				Node:       string(n.ID),
 				Site:       far.Name,
 				PublicKey:  n.PublicKey,
-				AllowedIPs: []netip.Prefix{hostPrefix(n.Address)},
+				AllowedIPs: addresses(n),
+			}
+			// Who only offers something to that site has no business with what it has at other addresses.
+			if used[id] && n.ID == front.ID {
+				p.AllowedIPs = append(p.AllowedIPs, x.extras[id]...)
 			}
 			if far.Endpoint != "" {
 				p.Endpoints = []string{far.Endpoint}
@@ -82,7 +90,8 @@ func (x *Index) peers(site provisioning.Site) []wire.Peer {
 	return peers
 }
 
-func (x *Index) offers(site provisioning.Site) []wire.Offer {
+func (x *Index) offers(node provisioning.Node, site provisioning.Site) []wire.Offer {
+	front, _ := x.front(site.ID)
 	at := map[provisioning.ServiceID]int{}
 	var offers []wire.Offer
 	for _, l := range x.links[site.ID] {
@@ -91,7 +100,9 @@ func (x *Index) offers(site provisioning.Site) []wire.Offer {
 		}
 		var from []wire.Source
 		for _, n := range x.nodesOf[l.user] {
-			from = append(from, wire.Source{Site: x.sites[l.user].Name, Prefix: hostPrefix(n.Address)})
+			for _, p := range addresses(n) {
+				from = append(from, wire.Source{Site: x.sites[l.user].Name, Prefix: p})
+			}
 		}
 		if len(from) == 0 {
 			continue
@@ -100,13 +111,17 @@ func (x *Index) offers(site provisioning.Site) []wire.Offer {
 		if !ok {
 			i = len(offers)
 			at[l.service.ID] = i
-			offers = append(offers, wire.Offer{
+			o := wire.Offer{
 				Service:  l.service.Name,
 				Protocol: l.service.Protocol,
 				AETitle:  l.service.AETitle,
 				Port:     l.service.Port,
 				Target:   l.service.Target,
-			})
+			}
+			if node.ID == front.ID {
+				o.Also = slices.Clone(x.places[l.service.ID])
+			}
+			offers = append(offers, o)
 		}
 		offers[i].From = append(offers[i].From, from...)
 	}
@@ -119,14 +134,14 @@ func (x *Index) offers(site provisioning.Site) []wire.Offer {
 	return offers
 }
 
-func (x *Index) uses(site provisioning.Site) []wire.Use {
+func (x *Index) uses(node provisioning.Node, site provisioning.Site) []wire.Use {
 	var uses []wire.Use
 	for _, l := range x.links[site.ID] {
 		if l.user != site.ID {
 			continue
 		}
-		far := x.nodesOf[l.service.Site]
-		if len(far) == 0 {
+		front, ok := x.front(l.service.Site)
+		if !ok {
 			continue
 		}
 		uses = append(uses, wire.Use{
@@ -137,7 +152,7 @@ func (x *Index) uses(site provisioning.Site) []wire.Use {
 			LANPort:  l.lanPort,
 			AETitle:  l.service.AETitle,
 			Receiver: l.service.Receiver,
-			Address:  netip.AddrPortFrom(far[0].Address, l.service.Port),
+			Address:  x.at(l.service, front, node.Address),
 		})
 	}
 	slices.SortFunc(uses, func(a, b wire.Use) int { return cmp.Compare(a.Service, b.Service) })
@@ -146,22 +161,41 @@ func (x *Index) uses(site provisioning.Site) []wire.Use {
 
 // checkDisjoint is the last look before a map leaves: WireGuard would silently move a prefix that two peers claim to the last of them.
 func checkDisjoint(m wire.NetMap) error {
-	owner := map[netip.Prefix]string{
-		hostPrefix(m.Hub.Address):  "the hub",
-		hostPrefix(m.Self.Address): "this node",
+	owner := map[netip.Prefix]string{}
+	var all []netip.Prefix
+	var err error
+	add := func(p netip.Prefix, who string) {
+		if other, taken := owner[p]; taken && err == nil {
+			err = fmt.Errorf("%s belongs both to %s and to %s", p, other, who)
+		}
+		owner[p] = who
+		all = append(all, p)
 	}
-	if len(owner) != 2 {
-		return fmt.Errorf("it has the address of the hub, %s", m.Self.Address)
+	add(hostPrefix(m.Hub.Address), "the hub")
+	add(hostPrefix(m.Self.Address), "this node")
+	if m.Self.Former.IsValid() {
+		add(hostPrefix(m.Self.Former), "this node")
 	}
 	for _, p := range m.Peers {
 		for _, a := range p.AllowedIPs {
-			if other, taken := owner[a]; taken {
-				return fmt.Errorf("%s belongs both to %s and to %s", a, other, p.Node)
-			}
-			owner[a] = p.Node
+			add(a, p.Node)
 		}
 	}
-	return nil
+	for a, b := range ipam.NewSet(all...).Collisions() {
+		if err == nil {
+			err = fmt.Errorf("%s of %s lies in %s of %s", a, owner[a], b, owner[b])
+		}
+	}
+	return err
+}
+
+// addresses are those that a node has for itself.
+func addresses(n provisioning.Node) []netip.Prefix {
+	own := []netip.Prefix{hostPrefix(n.Address)}
+	if n.Former.IsValid() {
+		own = append(own, hostPrefix(n.Former))
+	}
+	return own
 }
 
 func hostPrefix(a netip.Addr) netip.Prefix { return netip.PrefixFrom(a, a.BitLen()) }

@@ -2,6 +2,7 @@ package netmap
 
 import (
 	"strings"
+	"unicode"
 
 	"github.com/towpath/towpath/provisioning"
 	"github.com/towpath/towpath/provisioning/wire"
@@ -44,4 +45,71 @@ func (d Door) Collides(o Door) bool {
 		return false
 	}
 	return !dExact || !oExact || strings.EqualFold(dFacility, oFacility)
+}
+
+// doors are those of one site, of which no two collide. It answers as Collides does with each, in a time that does not grow with them: a
+// center may have one for every clinic.
+type doors map[uint16]*doorway
+
+// doorway is what is behind one port.
+type doorway struct {
+	protocol wire.Protocol
+	titles   map[string]bool         // DICOM: AE titles
+	all      bool                    // HL7: one takes every message
+	apps     map[string]*application // HL7: the others
+}
+
+// application is a receiving application: all of it, or single facilities.
+type application struct {
+	whole      bool
+	facilities map[string]bool
+}
+
+// enter adds a Door unless it collides, and reports whether it did.
+func (s doors) enter(d Door) bool {
+	w, shared := s[d.Port]
+	if !shared {
+		w = &doorway{protocol: d.Protocol, titles: map[string]bool{}, apps: map[string]*application{}}
+		s[d.Port] = w
+	}
+	if w.protocol != d.Protocol {
+		return false
+	}
+	if d.Protocol == wire.DICOM {
+		title := fold(strings.TrimSpace(d.AETitle))
+		free := !w.titles[title]
+		w.titles[title] = true
+		return free
+	}
+	if w.all || shared && d.Receiver == "" {
+		return false
+	}
+	if d.Receiver == "" {
+		w.all = true
+		return true
+	}
+	name, facility, exact := strings.Cut(d.Receiver, "^")
+	a, known := w.apps[fold(name)]
+	switch {
+	case !known:
+		a = &application{whole: !exact, facilities: map[string]bool{}}
+		w.apps[fold(name)] = a
+	case a.whole || !exact || a.facilities[fold(facility)]:
+		return false
+	}
+	if exact {
+		a.facilities[fold(facility)] = true
+	}
+	return true
+}
+
+// fold makes equal what strings.EqualFold finds equal.
+func fold(s string) string {
+	return strings.Map(func(r rune) rune {
+		least := r
+		for f := unicode.SimpleFold(r); f != r; f = unicode.SimpleFold(f) {
+			least = min(least, f)
+		}
+		return least
+	}, s)
 }

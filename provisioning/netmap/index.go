@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"slices"
 
+	"github.com/towpath/towpath/ipam"
 	"github.com/towpath/towpath/provisioning"
 	"github.com/towpath/towpath/provisioning/wire"
 	"github.com/towpath/towpath/tunnel/wgkey"
@@ -20,9 +21,17 @@ type Index struct {
 	sites       map[provisioning.SiteID]provisioning.Site
 	nodes       map[provisioning.NodeID]provisioning.Node
 	nodesOf     map[provisioning.SiteID][]provisioning.Node // by address
-	links       map[provisioning.SiteID][]link              // oldest grant first
-	broken      map[provisioning.NodeID]string
-	omissions   []Omission
+	services    map[provisioning.ServiceID]provisioning.Service
+	byAge       []provisioning.Service         // the sound ones, oldest first
+	links       map[provisioning.SiteID][]link // oldest grant first
+	// mappings in use, by site: those that stay before those that end, then by mapped prefix.
+	mappings map[provisioning.SiteID][]ipam.Mapping
+	// places are where a service is besides its port at the box: the one for users to take is first.
+	places map[provisioning.ServiceID][]netip.AddrPort
+	// extras are what leads to a site besides its nodes' own addresses: disjoint prefixes, sorted.
+	extras    map[provisioning.SiteID][]netip.Prefix
+	broken    map[provisioning.NodeID]string
+	omissions []Omission
 }
 
 // link is a sound grant.
@@ -42,16 +51,22 @@ func (l link) other(id provisioning.SiteID) provisioning.SiteID {
 // NewIndex sorts the sound objects of s from the broken ones.
 func NewIndex(s Snapshot) *Index {
 	x := &Index{
-		s:       s,
-		sites:   make(map[provisioning.SiteID]provisioning.Site, len(s.Sites)),
-		nodes:   make(map[provisioning.NodeID]provisioning.Node, len(s.Nodes)),
-		nodesOf: make(map[provisioning.SiteID][]provisioning.Node, len(s.Sites)),
-		links:   make(map[provisioning.SiteID][]link, len(s.Sites)),
-		broken:  map[provisioning.NodeID]string{},
+		s:        s,
+		sites:    make(map[provisioning.SiteID]provisioning.Site, len(s.Sites)),
+		nodes:    make(map[provisioning.NodeID]provisioning.Node, len(s.Nodes)),
+		nodesOf:  make(map[provisioning.SiteID][]provisioning.Node, len(s.Sites)),
+		services: make(map[provisioning.ServiceID]provisioning.Service, len(s.Services)),
+		links:    make(map[provisioning.SiteID][]link, len(s.Sites)),
+		mappings: map[provisioning.SiteID][]ipam.Mapping{},
+		places:   map[provisioning.ServiceID][]netip.AddrPort{},
+		extras:   map[provisioning.SiteID][]netip.Prefix{},
+		broken:   map[provisioning.NodeID]string{},
 	}
 	x.addRanges()
 	x.addSites()
 	x.addNodes()
+	x.addServices()
+	x.addPlaces()
 	x.addGrants()
 	return x
 }
@@ -68,7 +83,7 @@ func (x *Index) Has(id provisioning.NodeID) bool {
 	return ok
 }
 
-// Nodes returns the sound Nodes by address: whom the hub talks to.
+// Nodes returns the sound Nodes by address: whom the hub talks to, each at its Address and, if that is not zero, its Former.
 func (x *Index) Nodes() []provisioning.Node {
 	nodes := make([]provisioning.Node, 0, len(x.nodes))
 	for _, n := range x.nodes {
@@ -97,13 +112,15 @@ func (x *Index) addRanges() {
 		switch {
 		case r.Kind == provisioning.RangePool:
 			x.overlay = append(x.overlay, r.Prefix)
-		case r.Kind == provisioning.RangeAllocation && r.Until.IsZero() && r.Owner != "":
+		case r.Kind == provisioning.RangeAllocation && r.Owner != "": // an end with an owner is yet to come
 			x.allocations = append(x.allocations, r)
 		}
 	}
 	slices.SortFunc(x.overlay, netip.Prefix.Compare)
 	x.overlay = slices.Compact(x.overlay)
-	slices.SortFunc(x.allocations, func(a, b provisioning.Range) int { return a.Prefix.Compare(b.Prefix) })
+	slices.SortFunc(x.allocations, func(a, b provisioning.Range) int {
+		return cmp.Or(a.Prefix.Compare(b.Prefix), cmp.Compare(a.ID, b.ID))
+	})
 }
 
 // owns reports whether a is in an allocation of the site, and that in a pool.
@@ -117,7 +134,11 @@ func (x *Index) owns(site provisioning.SiteID, a netip.Addr) bool {
 	if i < 0 || x.allocations[i].Owner != string(site) || !x.allocations[i].Prefix.Contains(a) {
 		return false
 	}
-	return slices.ContainsFunc(x.overlay, func(p netip.Prefix) bool { return p.Contains(a) })
+	return x.inPool(hostPrefix(a))
+}
+
+func (x *Index) inPool(q netip.Prefix) bool {
+	return slices.ContainsFunc(x.overlay, func(p netip.Prefix) bool { return p.Bits() <= q.Bits() && p.Contains(q.Addr()) })
 }
 
 func (x *Index) addSites() {
@@ -141,10 +162,11 @@ func (x *Index) addSites() {
 
 func (x *Index) addNodes() {
 	keys := map[wgkey.PublicKey]int{x.s.Hub.PublicKey: 1}
-	addrs := map[netip.Addr]int{x.s.Hub.Address: 1}
+	addrs, formers := map[netip.Addr]int{x.s.Hub.Address: 1}, map[netip.Addr]int{}
 	for _, n := range x.s.Nodes {
 		keys[n.PublicKey]++
 		addrs[n.Address]++
+		formers[n.Former]++
 	}
 	for _, n := range x.s.Nodes {
 		reason := ""
@@ -155,7 +177,7 @@ func (x *Index) addNodes() {
 			reason = "it has no key"
 		case keys[n.PublicKey] > 1:
 			reason = "its key is not its own alone"
-		case !n.Address.IsValid() || n.Address.Is4In6() || n.Address.Zone() != "":
+		case !usable(n.Address):
 			reason = "it has no usable address"
 		case addrs[n.Address] > 1:
 			reason = fmt.Sprintf("its address %s is not its own alone", n.Address)
@@ -167,6 +189,10 @@ func (x *Index) addNodes() {
 			x.omit("node "+string(n.ID), "%s", reason)
 			continue
 		}
+		if n.Former.IsValid() && (!usable(n.Former) || addrs[n.Former] > 0 || formers[n.Former] > 1 || !x.owns(n.Site, n.Former)) {
+			x.omit("former address of node "+string(n.ID), "%s is in no allocation of its site, or not its own alone", n.Former)
+			n.Former = netip.Addr{}
+		}
 		x.nodes[n.ID] = n
 		x.nodesOf[n.Site] = append(x.nodesOf[n.Site], n)
 	}
@@ -175,20 +201,35 @@ func (x *Index) addNodes() {
 	}
 }
 
+// usable reports whether a is one that a device takes as its own.
+func usable(a netip.Addr) bool { return a.IsValid() && !a.Is4In6() && a.Zone() == "" }
+
+// front is the node of a site that stands for all of it: its first gateway by address. The services' own addresses and the mapped prefixes
+// lead to it alone, since WireGuard gives a prefix to one peer.
+func (x *Index) front(site provisioning.SiteID) (provisioning.Node, bool) {
+	nodes := x.nodesOf[site]
+	if len(nodes) == 0 {
+		return provisioning.Node{}, false
+	}
+	i := slices.IndexFunc(nodes, func(n provisioning.Node) bool { return n.Kind == provisioning.Gateway })
+	return nodes[max(i, 0)], true
+}
+
 func (x *Index) addGrants() {
-	services := x.soundServices()
 	grants := slices.Clone(x.s.Grants)
 	slices.SortFunc(grants, func(a, b provisioning.Grant) int {
 		return cmp.Or(a.Created.Compare(b.Created), cmp.Compare(a.Service, b.Service), cmp.Compare(a.Site, b.Site))
 	})
-	taken := map[provisioning.SiteID][]Door{}
+	taken := map[provisioning.SiteID]doors{}
 	granted := map[provisioning.Grant]bool{}
 	for _, g := range grants {
-		v, known := services[g.Service]
+		v, known := x.services[g.Service]
 		user, userKnown := x.sites[g.Site]
 		owner, ownerKnown := x.sites[v.Site]
 		object := fmt.Sprintf("grant of %s to %s", cmp.Or(v.Name, string(g.Service)), cmp.Or(user.Name, string(g.Site)))
-		door := NewDoor(v, g.LANPort)
+		if taken[user.ID] == nil {
+			taken[user.ID] = doors{}
+		}
 		pair := provisioning.Grant{Service: g.Service, Site: g.Site}
 		switch {
 		case !known || !ownerKnown:
@@ -203,63 +244,13 @@ func (x *Index) addGrants() {
 			x.omit(object, "two clinics never meet")
 		case g.LANPort == 0:
 			x.omit(object, "it has no port")
-		case slices.ContainsFunc(taken[user.ID], door.Collides):
+		case !taken[user.ID].enter(NewDoor(v, g.LANPort)):
 			x.omit(object, "an older grant has the same way in at port %d", g.LANPort)
 		default:
 			l := link{service: v, user: user.ID, lanPort: g.LANPort}
 			x.links[user.ID] = append(x.links[user.ID], l)
 			x.links[owner.ID] = append(x.links[owner.ID], l)
-			taken[user.ID] = append(taken[user.ID], door)
 			granted[pair] = true
 		}
 	}
-}
-
-func (x *Index) soundServices() map[provisioning.ServiceID]provisioning.Service {
-	type listener struct {
-		site provisioning.SiteID
-		port uint16
-	}
-	oldest := slices.Clone(x.s.Services)
-	slices.SortFunc(oldest, func(a, b provisioning.Service) int {
-		return cmp.Or(a.Created.Compare(b.Created), cmp.Compare(a.ID, b.ID))
-	})
-	sound := make(map[provisioning.ServiceID]provisioning.Service, len(oldest))
-	ports := map[listener]string{}
-	names := map[string]bool{}
-	for _, v := range oldest {
-		at := listener{v.Site, v.Port}
-		reason := serviceFault(v)
-		if other, taken := ports[at]; taken && reason == "" {
-			reason = fmt.Sprintf("port %d of its site belongs to %s", v.Port, other)
-		}
-		if names[v.Name] && reason == "" {
-			reason = "an older service has the same name"
-		}
-		if reason != "" {
-			x.omit("service "+cmp.Or(v.Name, string(v.ID)), "%s", reason)
-			continue
-		}
-		ports[at], names[v.Name], sound[v.ID] = v.Name, true, v
-	}
-	return sound
-}
-
-// serviceFault says why nobody can be told of a service, or nothing.
-func serviceFault(v provisioning.Service) string {
-	switch {
-	case v.ID == "" || v.Name == "":
-		return "it has no id or no name"
-	case v.Port == 0:
-		return "it has no port"
-	case v.Target == "":
-		return "it has no target"
-	case v.Protocol != wire.DICOM && v.Protocol != wire.HL7:
-		return fmt.Sprintf("its protocol is %q", v.Protocol)
-	case v.Mode != wire.Queued && v.Mode != wire.PassThrough:
-		return fmt.Sprintf("its mode is %q", v.Mode)
-	case v.Protocol == wire.DICOM && v.AETitle == "":
-		return "it has no AE title"
-	}
-	return ""
 }

@@ -156,7 +156,7 @@ func TestCompileChoosesWhoCalls(t *testing.T) {
 }
 
 func TestCompileRefusesOnlyTheBrokenNode(t *testing.T) {
-	quarantined := func(s *netmap.Snapshot) { s.Ranges[5].Until = issued }
+	quarantined := func(s *netmap.Snapshot) { s.Ranges[5].Until, s.Ranges[5].Owner = issued, "" }
 	for name, breakIt := range map[string]func(*netmap.Snapshot){
 		"its site is gone":            func(s *netmap.Snapshot) { s.Nodes[2].Site = "s9" },
 		"no key":                      func(s *netmap.Snapshot) { s.Nodes[2].PublicKey = wgkey.PublicKey{} },

@@ -42,15 +42,28 @@ func genSnapshot() *rapid.Generator[netmap.Snapshot] {
 				ID: int64(10 + i), Kind: provisioning.RangeAllocation, Owner: string(site.ID),
 				Prefix: netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 0, byte(i + 1), 0}), 28),
 			}
-			if rare("quarantined") {
-				r.Until = issued
+			switch {
+			case rare("quarantined"):
+				r.Until, r.Owner = issued, ""
+			case rare("ending"):
+				r.Until = expires
 			}
 			s.Ranges = append(s.Ranges, r)
+			if rapid.Bool().Draw(t, "mapped") {
+				m := provisioning.Range{
+					ID: int64(30 + i), Kind: provisioning.RangeAllocation, Owner: string(site.ID), Purpose: provisioning.PurposeMapped,
+					Prefix: netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 0, byte(i + 1), 128}), 28), Maps: netip.MustParsePrefix("192.168.178.0/28"),
+				}
+				if rare("mapped onto another's") {
+					m.Prefix = netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 0, byte(small.Draw(t, "net")), 0}), 28)
+				}
+				s.Ranges = append(s.Ranges, m)
+			}
 		}
 		for i := range rapid.IntRange(0, 8).Draw(t, "nodes") {
 			home := small.Draw(t, "home")
 			n := provisioning.Node{
-				ID: provisioning.NodeID(fmt.Sprintf("node%d", i)), Site: provisioning.SiteID(fmt.Sprintf("site%d", home)),
+				ID: provisioning.NodeID(fmt.Sprintf("node%d", i)), Site: provisioning.SiteID(fmt.Sprintf("site%d", home)), Kind: provisioning.Gateway,
 				PublicKey: wgkey.PublicKey{byte(i + 1)}, Address: netip.AddrFrom4([4]byte{10, 0, byte(home + 1), byte(i + 1)}),
 			}
 			if rare("stolen key") {
@@ -58,6 +71,9 @@ func genSnapshot() *rapid.Generator[netmap.Snapshot] {
 			}
 			if rare("stolen address") {
 				n.Address = netip.AddrFrom4([4]byte{10, 0, byte(small.Draw(t, "net")), byte(small.Draw(t, "host"))})
+			}
+			if rapid.IntRange(0, 3).Draw(t, "renumbered") == 0 {
+				n.Former = netip.AddrFrom4([4]byte{10, 0, byte(home + 1), byte(i + 5)}) // of node i+4, if that has the same home
 			}
 			s.Nodes = append(s.Nodes, n)
 		}
@@ -70,6 +86,12 @@ func genSnapshot() *rapid.Generator[netmap.Snapshot] {
 			}
 			if v.Protocol == wire.DICOM {
 				v.AETitle = fmt.Sprintf("AE%d", small.Draw(t, "ae"))
+			}
+			if rapid.Bool().Draw(t, "on the LAN") {
+				v.Target = fmt.Sprintf("192.168.178.%d:104", small.Draw(t, "machine"))
+			}
+			if rapid.IntRange(0, 3).Draw(t, "fixed") == 0 {
+				v.Address = netip.AddrFrom4([4]byte{10, 0, byte(small.Draw(t, "fixed net")), byte(8 + small.Draw(t, "fixed host"))})
 			}
 			s.Services = append(s.Services, v)
 		}
@@ -159,8 +181,19 @@ func TestClinicsKnowNothingOfEachOther(t *testing.T) {
 				if o.Self.SiteKind != wire.Clinic || o.Self.Site == m.Self.Site {
 					continue
 				}
-				a := o.Self.Address.String()
-				for _, secret := range []string{o.Self.Site + `"`, string(other) + `"`, o.Self.PublicKey.String() + `"`, a + `"`, a + "/32", a + ":"} {
+				secrets := []string{o.Self.Site + `"`, string(other) + `"`, o.Self.PublicKey.String() + `"`}
+				own := []netip.Addr{o.Self.Address, o.Self.Former}
+				for _, offer := range o.Offers {
+					for _, p := range offer.Also {
+						own = append(own, p.Addr())
+					}
+				}
+				for _, a := range own {
+					if a.IsValid() {
+						secrets = append(secrets, a.String()+`"`, a.String()+"/", a.String()+":")
+					}
+				}
+				for _, secret := range secrets {
 					if strings.Contains(text, `"`+secret) {
 						t.Fatalf("the map of %s holds %s of %s: %s", id, secret, other, text)
 					}
@@ -174,43 +207,18 @@ func TestMapsFitEachOther(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		s := genSnapshot().Draw(t, "snapshot")
 		all := maps(s)
+		hub := map[provisioning.NodeID]provisioning.Node{}
+		for _, n := range netmap.NewIndex(s).Nodes() {
+			hub[n.ID] = n
+		}
 		for id, m := range all {
-			owner := map[netip.Prefix]string{}
-			keys := map[wgkey.PublicKey]bool{m.Hub.PublicKey: true, m.Self.PublicKey: true}
-			for _, p := range m.Peers {
-				if keys[p.PublicKey] {
-					t.Fatalf("%s has one key twice", id)
-				}
-				keys[p.PublicKey] = true
-				for _, a := range p.AllowedIPs {
-					for b, other := range owner {
-						if a.Overlaps(b) {
-							t.Fatalf("%s: %s of %s and %s of %s overlap", id, a, p.Node, b, other)
-						}
-					}
-					owner[a] = p.Node
-					if a.Contains(m.Self.Address) || a.Contains(m.Hub.Address) || !a.IsSingleIP() {
-						t.Fatalf("%s: peer %s has %s", id, p.Node, a)
-					}
-				}
-				far, ok := all[provisioning.NodeID(p.Node)]
-				if !ok || !slices.ContainsFunc(far.Peers, func(q wire.Peer) bool { return q.Node == string(id) && q.PublicKey == m.Self.PublicKey }) {
-					t.Fatalf("%s has the peer %s, which does not have it", id, p.Node)
-				}
+			if n := hub[id]; n.Address != m.Self.Address || n.Former != m.Self.Former {
+				t.Fatalf("the hub knows %s at %s and %s, its map has %s and %s", id, n.Address, n.Former, m.Self.Address, m.Self.Former)
 			}
+			fitPeers(t, s, all, id, m)
 			doors := map[string]string{}
 			for _, u := range m.Uses {
-				if owner[netip.PrefixFrom(u.Address.Addr(), 32)] == "" {
-					t.Fatalf("%s uses %s at %s, which is no peer", id, u.Service, u.Address)
-				}
-				far := all[provisioning.NodeID(owner[netip.PrefixFrom(u.Address.Addr(), 32)])]
-				ok := slices.ContainsFunc(far.Offers, func(o wire.Offer) bool {
-					return o.Service == u.Service && o.Port == u.Address.Port() &&
-						slices.ContainsFunc(o.From, func(f wire.Source) bool { return f.Prefix.Contains(m.Self.Address) })
-				})
-				if !ok {
-					t.Fatalf("%s uses %s, which is not offered to it", id, u.Service)
-				}
+				fitUse(t, all, id, m, u)
 				door := fmt.Sprint(u.LANPort, u.AETitle, u.Receiver)
 				if doors[door] != "" {
 					t.Fatalf("%s cannot tell %s from %s", id, u.Service, doors[door])
@@ -219,6 +227,87 @@ func TestMapsFitEachOther(t *testing.T) {
 			}
 		}
 	})
+}
+
+// fitPeers holds that a map's peers are who they say and have disjoint prefixes that are theirs.
+func fitPeers(t *rapid.T, s netmap.Snapshot, all map[provisioning.NodeID]wire.NetMap, id provisioning.NodeID, m wire.NetMap) {
+	owner := map[netip.Prefix]string{}
+	keys := map[wgkey.PublicKey]bool{m.Hub.PublicKey: true, m.Self.PublicKey: true}
+	for _, p := range m.Peers {
+		if keys[p.PublicKey] {
+			t.Fatalf("%s has one key twice", id)
+		}
+		keys[p.PublicKey] = true
+		far, ok := all[provisioning.NodeID(p.Node)]
+		if !ok || !slices.ContainsFunc(far.Peers, func(q wire.Peer) bool { return q.Node == string(id) && q.PublicKey == m.Self.PublicKey }) {
+			t.Fatalf("%s has the peer %s, which does not have it", id, p.Node)
+		}
+		uses := slices.ContainsFunc(m.Uses, func(u wire.Use) bool { return u.Site == p.Site })
+		for _, a := range p.AllowedIPs {
+			for b, other := range owner {
+				if a.Overlaps(b) {
+					t.Fatalf("%s: %s of %s and %s of %s overlap", id, a, p.Node, b, other)
+				}
+			}
+			owner[a] = p.Node
+			if a.Contains(m.Self.Address) || a.Contains(m.Hub.Address) || m.Self.Former.IsValid() && a.Contains(m.Self.Former) {
+				t.Fatalf("%s: peer %s has %s", id, p.Node, a)
+			}
+			own := a.IsSingleIP() && (a.Addr() == far.Self.Address || a.Addr() == far.Self.Former)
+			if !own && (!uses || !isPlace(s, far.Self.Site, a)) {
+				t.Fatalf("%s: peer %s has %s, which is none of its addresses (uses something there: %v)", id, p.Node, a, uses)
+			}
+		}
+	}
+}
+
+// isPlace asks the snapshot itself whether a prefix stands for machines or services of a site.
+func isPlace(s netmap.Snapshot, name string, a netip.Prefix) bool {
+	return slices.ContainsFunc(s.Sites, func(v provisioning.Site) bool {
+		return v.Name == name && (slices.ContainsFunc(s.Ranges, func(r provisioning.Range) bool {
+			return r.Prefix == a && r.Maps.IsValid() && r.Owner == string(v.ID)
+		}) || slices.ContainsFunc(s.Services, func(o provisioning.Service) bool {
+			return a.IsSingleIP() && o.Site == v.ID && o.Address == a.Addr()
+		}))
+	})
+}
+
+// fitUse holds that a use leads to one peer, which offers that service alone at that place to both addresses of the user.
+func fitUse(t *rapid.T, all map[provisioning.NodeID]wire.NetMap, id provisioning.NodeID, m wire.NetMap, u wire.Use) {
+	i := slices.IndexFunc(m.Peers, func(p wire.Peer) bool {
+		return slices.ContainsFunc(p.AllowedIPs, func(a netip.Prefix) bool { return a.Contains(u.Address.Addr()) })
+	})
+	if i < 0 {
+		t.Fatalf("%s uses %s at %s, which is no peer", id, u.Service, u.Address)
+	}
+	far, there := all[provisioning.NodeID(m.Peers[i].Node)], []string{}
+	for _, o := range far.Offers {
+		for _, place := range places(far, o) {
+			if place == u.Address {
+				there = append(there, o.Service)
+			}
+		}
+		if o.Service != u.Service {
+			continue
+		}
+		for _, a := range []netip.Addr{m.Self.Address, m.Self.Former} {
+			if a.IsValid() && !slices.ContainsFunc(o.From, func(f wire.Source) bool { return f.Prefix.Contains(a) }) {
+				t.Fatalf("%s uses %s, which does not admit its address %s", id, u.Service, a)
+			}
+		}
+	}
+	if len(there) != 1 || there[0] != u.Service {
+		t.Fatalf("%s uses %s at %s, where %s has %v", id, u.Service, u.Address, far.Self.Node, there)
+	}
+}
+
+// places are all at which a node has an offer.
+func places(m wire.NetMap, o wire.Offer) []netip.AddrPort {
+	list := append([]netip.AddrPort{netip.AddrPortFrom(m.Self.Address, o.Port)}, o.Also...)
+	if m.Self.Former.IsValid() {
+		list = append(list, netip.AddrPortFrom(m.Self.Former, o.Port))
+	}
+	return list
 }
 
 func TestCompileIsDeterministic(t *testing.T) {

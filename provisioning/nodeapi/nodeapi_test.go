@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -15,6 +16,7 @@ import (
 	"time"
 
 	"github.com/towpath/towpath/provisioning"
+	"github.com/towpath/towpath/provisioning/coordinator"
 	"github.com/towpath/towpath/provisioning/nodeapi"
 	"github.com/towpath/towpath/provisioning/provisioningtest"
 	"github.com/towpath/towpath/provisioning/store"
@@ -163,6 +165,31 @@ func TestControlKnowsItsCallers(t *testing.T) {
 		if err := json.Unmarshal(rec.Body.Bytes(), &refusal); err != nil || refusal.Code != string(tc.code) || refusal.Message == "" {
 			t.Errorf("%s: %s is no refusal with code %s", name, rec.Body, tc.code)
 		}
+	}
+}
+
+// A box whose site is renumbered is known at both addresses, and at the former one no longer than that.
+func TestControlKnowsFormerAddresses(t *testing.T) {
+	n, _ := newNetwork(t)
+	n.Clinic(t, "a")
+	box := n.Node(t, "a")
+	old := box.Map().Self.Address
+	moved, err := n.Renumber(t.Context(), provisioningtest.Actor, coordinator.RenumberRequest{Site: "a", Keep: time.Hour})
+	if err != nil || len(moved.Nodes) != 1 {
+		t.Fatalf("%+v, %v", moved, err)
+	}
+	call := func(from netip.Addr) int {
+		return do(n.Control, "POST", wire.PathReport, netip.AddrPortFrom(from, 5000).String(), []byte(`{"format":1,"applied":3}`)).Code
+	}
+	next := moved.Nodes[0].New
+	if a, b := call(old), call(next); a != 204 || b != 204 {
+		t.Errorf("in between: status %d from the former address, %d from the new one", a, b)
+	}
+	if _, err := n.EndRenumbering(t.Context(), provisioningtest.Actor, "a"); err != nil {
+		t.Fatal(err)
+	}
+	if a, b := call(old), call(next); a != 403 || b != 204 {
+		t.Errorf("afterwards: status %d from the former address, %d from the new one", a, b)
 	}
 }
 

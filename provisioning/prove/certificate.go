@@ -87,12 +87,13 @@ const (
 func statements() []Statement {
 	return []Statement{
 		{Disjoint, "All ranges are disjoint where they must be, and every allocation lies in a pool."},
-		{Identity, "Every node has one map, one key and one address that no other has, and every map names the hub and the pools as they are."},
-		{Belonging, "Every address of a node lies in an allocation of its own site."},
+		{Identity, "Every node has one map, one key and addresses that no other has, and every map names the hub and the pools as they are."},
+		{Belonging, "Every address of a node or service lies in an allocation of its own site, and what stands for a LAN is mapped to that of " +
+			"its own site, at one node."},
 		{Allowed, "Every allowed IP belongs to exactly one peer on each node and on the hub, and to the node with that peer's key."},
-		{Deny, "No map holds a peer, an offer, a source or a use without a grant."},
-		{Reachable, "Every grant between enrolled sites works: the user is sent to an address of exactly one peer, which offers the service " +
-			"there, admits the user, and each holds the other's key and address."},
+		{Deny, "No map holds a peer, an offer, a source or a use without a grant, or otherwise than the service is, or two at one place."},
+		{Reachable, "Every grant between enrolled sites works: the user is sent to a place that is allowed to exactly one peer, which offers " +
+			"the service there, admits the user, and each holds the other's key and addresses."},
 		{Isolated, "No two clinics hold each other's keys, addresses, offers or uses."},
 		{NoForward, "No offer leads to an overlay address or back into a use, and the allowed IPs of a clinic are that clinic's own alone, " +
 			"so no map carries a packet of one clinic to another."},
@@ -108,8 +109,14 @@ type CounterExample struct {
 	Node      string `json:"node,omitempty"`
 	Service   string `json:"service,omitempty"`
 	Prefix    string `json:"prefix,omitempty"`
-	Text      string `json:"text"`
+	// Missing means that all it comes to is that something cannot be reached yet.
+	Missing bool   `json:"missing,omitempty"`
+	Text    string `json:"text"`
 }
+
+// Safety reports whether, for what c says, two ranges may overlap or a packet may go where it must not. Otherwise something does not work,
+// and nothing worse.
+func (c CounterExample) Safety() bool { return c.Statement != Reachable && !c.Missing }
 
 // String is the text with its line.
 func (c CounterExample) String() string {

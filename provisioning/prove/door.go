@@ -19,22 +19,29 @@ func (p *Prover) proveService(r *report, name string) {
 
 // proveOffers holds that the offers are exactly the services of the site that a grant makes known, each for exactly the users' addresses.
 func (p *Prover) proveOffers(r *report, d Node, s *mapState) {
-	ports := map[uint16]string{}
+	at := map[netip.AddrPort]string{}
 	seen := map[string]bool{}
 	for _, o := range s.m.Offers {
 		r.at.Service = o.Service
-		if other, taken := ports[o.Port]; taken || seen[o.Service] {
-			r.bad(Reachable, "the map of node %s of %s offers %s at port %d, where or as which it has %s already", d.ID, d.Site, o.Service, o.Port, other)
+		if seen[o.Service] {
+			r.bad(Deny, "the map of node %s of %s offers %s twice", d.ID, d.Site, o.Service)
 		}
-		ports[o.Port], seen[o.Service] = o.Service, true
+		seen[o.Service] = true
+		for _, place := range s.placesOf(o) {
+			if other, taken := at[place]; taken {
+				r.bad(Deny, "the map of node %s of %s offers %s at %v, where it has %s already", d.ID, d.Site, o.Service, place, other)
+			}
+			at[place] = o.Service
+		}
 		v, ok := p.service(o.Service)
 		if !ok || v.Site != d.Site {
 			r.bad(Deny, "the map of node %s of %s offers %s, which is no service of the site", d.ID, d.Site, o.Service)
 			continue
 		}
 		if o.Protocol != v.Protocol || o.AETitle != v.AETitle || o.Port != v.Port || o.Target != v.Target || o.Port == 0 {
-			r.bad(Reachable, "the map of node %s of %s offers %s otherwise than it is: at port %d to %s", d.ID, d.Site, o.Service, o.Port, o.Target)
+			r.bad(Deny, "the map of node %s of %s offers %s otherwise than it is: at port %d to %s", d.ID, d.Site, o.Service, o.Port, o.Target)
 		}
+		p.proveAlso(r, d, o, v)
 		p.proveTarget(r, d, s, o)
 		p.proveSources(r, d, o)
 	}
@@ -49,6 +56,28 @@ func (p *Prover) proveOffers(r *report, d Node, s *mapState) {
 	r.at.Service = ""
 }
 
+// proveAlso holds that the further places of an offer are where the service's own address or a mapping of its site puts it, at the one node
+// to which these lead.
+func (p *Prover) proveAlso(r *report, d Node, o wire.Offer, v Service) {
+	if len(o.Also) == 0 && !v.Address.IsValid() {
+		return
+	}
+	places := p.places(v)
+	front, ok := p.front(d.Site)
+	ok = ok && front.ID == d.ID
+	for _, a := range o.Also {
+		if !ok || !slices.Contains(places, a) {
+			r.at.Prefix = a.String()
+			r.bad(Belonging, "node %s of %s offers %s at %v, where neither an address of its own nor a mapping puts it", d.ID, d.Site, o.Service, a)
+		}
+	}
+	if own := netip.AddrPortFrom(v.Address, v.Port); ok && v.Address.IsValid() && !slices.Contains(o.Also, own) {
+		r.at.Prefix = own.String()
+		r.bad(Reachable, "node %s of %s does not offer %s at its own address %v", d.ID, d.Site, o.Service, own)
+	}
+	r.at.Prefix = ""
+}
+
 // users are the addresses that may use v, with their sites.
 func (p *Prover) users(v Service) map[netip.Prefix]string {
 	out := map[netip.Prefix]string{}
@@ -57,8 +86,11 @@ func (p *Prover) users(v Service) map[netip.Prefix]string {
 			continue
 		}
 		for _, n := range p.nodesOf(user) {
-			if n.Address.IsValid() {
-				out[host(n.Address)] = user
+			for _, q := range n.own() {
+				// Where two sites claim an address, it is always the same one's, whatever the order.
+				if other, taken := out[q]; !taken || user < other {
+					out[q] = user
+				}
 			}
 		}
 	}
@@ -123,8 +155,8 @@ func numeric(name string) bool {
 	return strings.Trim(last, "0123456789") == "" || strings.HasPrefix(last, "0x")
 }
 
-// proveUses holds that the uses are exactly the services granted to the site, each at an address of its own site's node, and that a sender
-// on the LAN can tell them apart.
+// proveUses holds that the uses are exactly the services granted to the site, each at a place of its own, and that a sender on the LAN can
+// tell them apart.
 func (p *Prover) proveUses(r *report, d Node, s *mapState) {
 	seen := map[string]bool{}
 	doors := newDoors()
@@ -140,19 +172,19 @@ func (p *Prover) proveUses(r *report, d Node, s *mapState) {
 			r.bad(Isolated, "the clinic %s uses %s of %s", d.Site, u.Service, v.Site)
 			continue
 		case seen[u.Service]:
-			r.bad(Reachable, "the map of node %s of %s uses %s twice", d.ID, d.Site, u.Service)
-		case u.Protocol != v.Protocol || u.Mode != v.Mode || u.AETitle != v.AETitle || u.Receiver != v.Receiver || u.Address.Port() != v.Port:
-			r.bad(Reachable, "the map of node %s of %s uses %s otherwise than it is", d.ID, d.Site, u.Service)
+			r.bad(Deny, "the map of node %s of %s uses %s twice", d.ID, d.Site, u.Service)
+		case u.Protocol != v.Protocol || u.Mode != v.Mode || u.AETitle != v.AETitle || u.Receiver != v.Receiver:
+			r.bad(Deny, "the map of node %s of %s uses %s otherwise than it is", d.ID, d.Site, u.Service)
 		case u.LANPort == 0 || len(grants) == 1 && u.LANPort != grants[0].LANPort:
-			r.bad(Reachable, "the map of node %s of %s has %s at LAN port %d, granted is %d", d.ID, d.Site, u.Service, u.LANPort, grants[0].LANPort)
+			r.bad(Deny, "the map of node %s of %s has %s at LAN port %d, granted is %d", d.ID, d.Site, u.Service, u.LANPort, grants[0].LANPort)
 		}
 		seen[u.Service] = true
 		if other, taken := doors.enter(u); taken {
-			r.bad(Reachable, "the map of node %s of %s cannot tell %s from %s at LAN port %d", d.ID, d.Site, u.Service, other, u.LANPort)
+			r.bad(Deny, "the map of node %s of %s cannot tell %s from %s at LAN port %d", d.ID, d.Site, u.Service, other, u.LANPort)
 		}
-		if !slices.ContainsFunc(p.nodesOf(v.Site), func(n Node) bool { return n.Address == u.Address.Addr() }) {
+		if !p.isAt(v, u.Address) {
 			r.at.Prefix = u.Address.String()
-			r.bad(Reachable, "the map of node %s of %s uses %s at %v, which is no node's of %s", d.ID, d.Site, u.Service, u.Address, v.Site)
+			r.bad(Deny, "the map of node %s of %s uses %s at %v, where %s does not have it", d.ID, d.Site, u.Service, u.Address, v.Site)
 			r.at.Prefix = ""
 		}
 	}

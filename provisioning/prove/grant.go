@@ -64,7 +64,7 @@ func (p *Prover) broken(n Node, v Service) (why string, called bool) {
 	}
 	to := near.m.Uses[near.useOf[v.Name][0]].Address
 	peers := near.claimants(to.Addr())
-	if len(peers) != 1 || to.Addr() == near.m.Hub.Address || to.Addr() == near.m.Self.Address {
+	if len(peers) != 1 || to.Addr() == near.m.Hub.Address || slices.Contains(near.own(), to.Addr()) {
 		return to.Addr().String() + " is not an allowed IP of exactly one peer", false
 	}
 	peer := near.m.Peers[peers[0]]
@@ -74,21 +74,21 @@ func (p *Prover) broken(n Node, v Service) (why string, called bool) {
 		return "its peer " + peer.Node + " has no map of its own", false
 	case far.m.Self.PublicKey != peer.PublicKey:
 		return "it holds another key of node " + peer.Node + " than that has", false
-	case far.m.Self.Site != v.Site || far.m.Self.Address != to.Addr():
+	case far.m.Self.Site != v.Site:
 		return "node " + peer.Node + " is elsewhere", false
 	}
-	at := far.offerAt[to.Port()]
+	at := far.offerAt[to]
 	if len(at) != 1 || far.m.Offers[at[0]].Service != v.Name {
-		return "node " + peer.Node + " does not offer it at port " + portText(to.Port()), false
+		return "node " + peer.Node + " does not offer it at " + to.String(), false
 	}
-	self := near.m.Self
-	if !self.Address.IsValid() || far.admits[source{to.Port(), host(self.Address)}] != n.Site {
-		return "node " + peer.Node + " does not admit it", false
-	}
-	back := far.peerOf[self.PublicKey]
-	if len(back) != 1 || !slices.Contains(far.m.Peers[back[0]].AllowedIPs, host(self.Address)) ||
-		!slices.Equal(far.claimants(self.Address), back) {
-		return "node " + peer.Node + " does not hold its key with its address", false
+	back := far.peerOf[near.m.Self.PublicKey]
+	for _, own := range near.own() {
+		if !own.IsValid() || far.admits[source{far.m.Offers[at[0]].Port, host(own)}] != n.Site {
+			return "node " + peer.Node + " does not admit it", false
+		}
+		if len(back) != 1 || !slices.Contains(far.m.Peers[back[0]].AllowedIPs, host(own)) || !slices.Equal(far.claimants(own), back) {
+			return "node " + peer.Node + " does not hold its key with its addresses", false
+		}
 	}
 	return "", len(peer.Endpoints) > 0 || len(far.m.Peers[back[0]].Endpoints) > 0
 }

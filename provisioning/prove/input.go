@@ -3,6 +3,7 @@ package prove
 import (
 	"net/netip"
 	"slices"
+	"time"
 
 	"github.com/towpath/towpath/ipam/plandoc"
 	"github.com/towpath/towpath/provisioning/wire"
@@ -15,8 +16,8 @@ const HubOwner = "hub"
 // Input is what is proven, or a part of it. Order carries no meaning. Sites go by their names everywhere.
 type Input struct {
 	Hub *Hub `json:"hub,omitempty"`
-	// Plan has the ranges. An allocation without an end belongs to its owner, a site's name or HubOwner; what has an end belongs to
-	// nobody any more and still excludes.
+	// Plan has the ranges. An allocation belongs to its owner, a site's name or HubOwner, until its end if it has one; without an owner
+	// it is quarantined, belongs to nobody and still excludes.
 	Plan     plandoc.Document `json:"plan"`
 	Sites    []Site           `json:"sites,omitempty"`
 	Nodes    []Node           `json:"nodes,omitempty"`
@@ -35,6 +36,13 @@ type Hub struct {
 	PublicKey   wgkey.PublicKey `json:"public_key"`
 	Address     netip.Addr      `json:"address"`
 	ControlPort uint16          `json:"control_port"`
+	// Endpoints are not part of the proof, but they are in the maps, see Affected.
+	Endpoints []string `json:"endpoints,omitempty"`
+}
+
+func (h Hub) equal(o Hub) bool {
+	return h.Network == o.Network && h.PublicKey == o.PublicKey && h.Address == o.Address && h.ControlPort == o.ControlPort &&
+		slices.Equal(h.Endpoints, o.Endpoints)
 }
 
 // HubPeer is one peer of the hub.
@@ -51,6 +59,8 @@ func (h HubPeer) equal(o HubPeer) bool {
 type Site struct {
 	Name string        `json:"name"`
 	Kind wire.SiteKind `json:"kind"`
+	// Endpoint is as Hub.Endpoints.
+	Endpoint string `json:"endpoint,omitempty"`
 }
 
 // Node is an enrolled box.
@@ -59,13 +69,20 @@ type Node struct {
 	Site      string          `json:"site"`
 	PublicKey wgkey.PublicKey `json:"public_key"`
 	Address   netip.Addr      `json:"address"`
-	// Mapped are prefixes that lead to the Site's LAN through this Node, see ipam.Mapping.
+	// Former is a second address while the Site is renumbered.
+	Former netip.Addr `json:"former,omitzero"`
+	// Mapped are prefixes that lead to the Site's LAN through this Node, see ipam.Mapping: the mapped allocations of the Site, all at its
+	// front, the first by address of its Nodes that the hub holds.
 	Mapped []netip.Prefix `json:"mapped,omitempty"`
 }
 
 func (n Node) equal(o Node) bool {
-	return n.ID == o.ID && n.Site == o.Site && n.PublicKey == o.PublicKey && n.Address == o.Address && slices.Equal(n.Mapped, o.Mapped)
+	return n.ID == o.ID && n.Site == o.Site && n.PublicKey == o.PublicKey && n.Address == o.Address && n.Former == o.Former &&
+		slices.Equal(n.Mapped, o.Mapped)
 }
+
+// own are the addresses that n has for itself, as prefixes.
+func (n Node) own() []netip.Prefix { return hosts(n.Address, n.Former) }
 
 // Service is what a Site offers.
 type Service struct {
@@ -77,6 +94,10 @@ type Service struct {
 	Receiver string        `json:"receiver,omitempty"`
 	Target   string        `json:"target"`
 	Port     uint16        `json:"port"`
+	// Address is the Service's own, at its Site's front; the zero value for none.
+	Address netip.Addr `json:"address,omitzero"`
+	// Created decides who of two gets what only one can have. It is not part of the proof, see Affected.
+	Created time.Time `json:"created,omitzero"`
 }
 
 // Grant permits a Site to use a Service.
@@ -84,4 +105,6 @@ type Grant struct {
 	Service string `json:"service"`
 	Site    string `json:"site"`
 	LANPort uint16 `json:"lan_port"`
+	// Created is as Service.Created.
+	Created time.Time `json:"created,omitzero"`
 }

@@ -44,7 +44,8 @@ func (p *Prover) owns(site string, q netip.Prefix) bool {
 	return s != nil && slices.ContainsFunc(s.own, func(o netip.Prefix) bool { return o.Bits() <= q.Bits() && o.Contains(q.Addr()) })
 }
 
-// proveHubPeer holds that the hub has exactly one peer for each key of a node, and that this is allowed exactly the node's address.
+// proveHubPeer holds that the hub has exactly one peer for each key of a node, and that this is allowed exactly the node's
+// addresses.
 func (p *Prover) proveHubPeer(r *report, text string) {
 	k := wgkey.PublicKey([]byte(text))
 	peers := p.hubPeers[k]
@@ -60,15 +61,31 @@ func (p *Prover) proveHubPeer(r *report, text string) {
 			continue // proveNode tells
 		}
 		r.at.Node, r.at.Site = n.ID, n.Site
-		switch {
-		case len(peers) == 0:
-			r.bad(Allowed, "the hub does not hold the key of node %s of %s", n.ID, n.Site)
-		case len(peers) > 1:
-			r.bad(Allowed, "the hub holds the key of node %s of %s %d times", n.ID, n.Site, len(peers))
-		case !n.Address.IsValid() || !slices.Equal(peers[0].AllowedIPs, hosts(n.Address)):
-			r.bad(Allowed, "the hub allows node %s of %s the addresses %v, its own is %v", n.ID, n.Site, peers[0].AllowedIPs, n.Address)
+		if len(peers) != 1 {
+			p.hubPeerCount(r, n, len(peers))
+			continue
+		}
+		own := n.own()
+		for i, a := range peers[0].AllowedIPs {
+			if !slices.Contains(own, a) || slices.Contains(peers[0].AllowedIPs[:i], a) {
+				r.bad(Allowed, "the hub allows node %s of %s the addresses %v, its own are %v", n.ID, n.Site, peers[0].AllowedIPs, own)
+				break
+			}
+		}
+		for _, a := range own {
+			if !slices.Contains(peers[0].AllowedIPs, a) {
+				r.missing(Allowed, "the hub does not allow node %s of %s its address %v", n.ID, n.Site, a.Addr())
+			}
 		}
 	}
+}
+
+func (p *Prover) hubPeerCount(r *report, n Node, count int) {
+	if count == 0 {
+		r.missing(Allowed, "the hub does not hold the key of node %s of %s", n.ID, n.Site)
+		return
+	}
+	r.bad(Allowed, "the hub holds the key of node %s of %s %d times", n.ID, n.Site, count)
 }
 
 func (p *Prover) proveSite(r *report, name string) {
@@ -84,17 +101,40 @@ func (p *Prover) proveSite(r *report, name string) {
 	case len(s.decls) == 1 && s.decls[0].Kind != wire.Clinic && s.decls[0].Kind != wire.Center:
 		r.bad(Identity, "the site %s is of no known kind, %q", name, s.decls[0].Kind)
 	}
+	p.proveAddresses(r, name)
+}
+
+// proveAddresses holds that nothing at a site has the address of something else, and that the services' own addresses are the site's.
+func (p *Prover) proveAddresses(r *report, site string) {
 	var own []netip.Prefix
-	for _, n := range p.nodesOf(name) {
-		if n.Address.IsValid() {
-			own = append(own, host(n.Address))
+	at := map[netip.Prefix]string{}
+	for _, n := range p.nodesOf(site) {
+		for _, q := range append(n.own(), n.Mapped...) {
+			own = append(own, q)
+			at[q] = n.ID
 		}
-		own = append(own, n.Mapped...)
 	}
 	for a, b := range ipam.NewSet(own...).Collisions() {
-		r.at.Prefix = a.String()
-		r.bad(Identity, "two nodes of %s, or one twice, have %v, which overlaps %v", name, a, b)
+		r.at.Prefix, r.at.Node = a.String(), at[a]
+		r.bad(Identity, "two nodes of %s, or one twice, have %v, which overlaps %v", site, a, b)
 	}
+	r.at.Prefix, r.at.Node = "", ""
+	for _, name := range slices.Sorted(maps.Keys(p.sites[site].offers)) {
+		v, ok := p.service(name)
+		if !ok || v.Site != site || !v.Address.IsValid() {
+			continue
+		}
+		r.at.Service, r.at.Prefix = name, v.Address.String()
+		if why := p.misplaced(v.Address, site); why != "" {
+			r.bad(Belonging, "the address %v of service %s %s", v.Address, name, why)
+			continue
+		}
+		if other, taken := at[host(v.Address)]; taken {
+			r.bad(Identity, "the address %v of service %s is also that of %s", v.Address, name, other)
+		}
+		at[host(v.Address)] = name
+	}
+	r.at.Service, r.at.Prefix = "", ""
 }
 
 func (p *Prover) proveNode(r *report, id string) {
@@ -127,18 +167,45 @@ func (p *Prover) proveNode(r *report, id string) {
 		r.at.Prefix = d.Address.String()
 		r.bad(Belonging, "the address %v of node %s %s", d.Address, id, why)
 	}
-	for _, q := range d.Mapped {
-		if !q.IsValid() || q != q.Masked() || !p.owns(d.Site, q) {
-			r.at.Prefix = q.String()
-			r.bad(Belonging, "the mapped %v of node %s lies in no allocation of %s", q, id, d.Site)
+	if d.Former.IsValid() {
+		if why := p.misplaced(d.Former, d.Site); why != "" {
+			r.at.Prefix = d.Former.String()
+			r.bad(Belonging, "the former address %v of node %s %s", d.Former, id, why)
 		}
 	}
+	p.proveMapped(r, d)
 	r.at.Prefix = ""
-	if len(n.maps) != 1 {
+	if len(n.maps) == 0 {
+		r.missing(Identity, "the node %s of %s has no map", id, d.Site)
+		return
+	}
+	if len(n.maps) > 1 {
 		r.bad(Identity, "the node %s of %s has %d maps instead of one", id, d.Site, len(n.maps))
 		return
 	}
 	p.proveMap(r, d, n.maps[0])
+}
+
+// proveMapped holds that the mapped prefixes of a site are all at its front and nowhere else.
+func (p *Prover) proveMapped(r *report, d Node) {
+	mappings := p.mappings(d.Site)
+	front, ok := p.front(d.Site)
+	ok = ok && front.ID == d.ID
+	for _, q := range d.Mapped {
+		r.at.Prefix = q.String()
+		switch {
+		case !slices.ContainsFunc(mappings, func(m ipam.Mapping) bool { return m.Mapped == q }):
+			r.bad(Belonging, "the mapped %v of node %s is no mapped allocation of %s", q, d.ID, d.Site)
+		case !ok:
+			r.bad(Belonging, "the mapped %v is at node %s, which is not the first of %s", q, d.ID, d.Site)
+		}
+	}
+	for _, m := range mappings {
+		if ok && !slices.Contains(d.Mapped, m.Mapped) {
+			r.at.Prefix = m.Mapped.String()
+			r.bad(Reachable, "the node %s of %s does not answer for %v, which is mapped to %v", d.ID, d.Site, m.Mapped, m.LAN)
+		}
+	}
 }
 
 func (p *Prover) proveMap(r *report, d Node, s *mapState) {
@@ -152,6 +219,7 @@ func (p *Prover) proveMap(r *report, d Node, s *mapState) {
 	says(m.Network == p.hub.Network, "the network", m.Network, p.hub.Network)
 	says(m.Self.PublicKey == d.PublicKey, "the node's key", m.Self.PublicKey, d.PublicKey)
 	says(m.Self.Address == d.Address, "the node's address", m.Self.Address, d.Address)
+	says(m.Self.Former == d.Former, "the node's former address", m.Self.Former, d.Former)
 	says(m.Self.Site == d.Site, "the node's site", m.Self.Site, d.Site)
 	says(m.Self.SiteKind == p.kindOf(d.Site), "the kind of the site", m.Self.SiteKind, p.kindOf(d.Site))
 	says(m.Hub.PublicKey == p.hub.PublicKey, "the hub's key", m.Hub.PublicKey, p.hub.PublicKey)
@@ -164,7 +232,7 @@ func (p *Prover) proveMap(r *report, d Node, s *mapState) {
 	p.proveUses(r, d, s)
 }
 
-// provePeers holds that the peers are exactly the nodes of the linked sites, each with its own key and addresses.
+// provePeers holds that the peers are exactly the nodes of the linked sites, each with its own key and prefixes.
 func (p *Prover) provePeers(r *report, d Node, s *mapState, linked map[string]bool) {
 	want := map[string]Node{}
 	for site := range linked {
@@ -172,28 +240,10 @@ func (p *Prover) provePeers(r *report, d Node, s *mapState, linked map[string]bo
 			want[n.ID] = n
 		}
 	}
+	used := p.used(d.Site)
+	p.proveDisjoint(r, d, s)
 	seen := make(map[string]bool, len(want))
-	// first has who was allowed each prefix first.
-	first := map[netip.Prefix]string{}
-	if p.hub.Address.IsValid() {
-		first[host(p.hub.Address)] = "the hub"
-	}
-	if d.Address.IsValid() {
-		first[host(d.Address)] = "the node itself"
-	}
-	all := make([]netip.Prefix, 0, len(s.wide))
 	for _, peer := range s.m.Peers {
-		for _, a := range peer.AllowedIPs {
-			r.at.Prefix = a.String()
-			if other, taken := first[a]; taken {
-				r.bad(Allowed, "the map of node %s of %s allows %v both to %s and to node %s of %s", d.ID, d.Site, a, other, peer.Node, peer.Site)
-			}
-			first[a] = "node " + peer.Node
-			if len(s.wide) > 0 {
-				all = append(all, a)
-			}
-		}
-		r.at.Prefix = ""
 		far, expected := want[peer.Node]
 		if !expected {
 			p.unexpected(r, d, peer)
@@ -206,25 +256,75 @@ func (p *Prover) provePeers(r *report, d Node, s *mapState, linked map[string]bo
 		if peer.PublicKey != far.PublicKey || peer.Site != far.Site {
 			p.unexpected(r, d, peer)
 		}
-		for _, a := range peer.AllowedIPs {
-			if (!a.IsSingleIP() || a.Addr() != far.Address) && !slices.Contains(far.Mapped, a) {
-				r.at.Prefix = a.String()
-				r.bad(Allowed, "the map of node %s of %s allows %v to node %s of %s, whose it is not", d.ID, d.Site, a, far.ID, far.Site)
-				r.at.Prefix = ""
-			}
-		}
-		if far.Address.IsValid() && !slices.Contains(peer.AllowedIPs, host(far.Address)) {
-			r.bad(Reachable, "the map of node %s of %s does not allow node %s of %s its address %v", d.ID, d.Site, far.ID, far.Site, far.Address)
-		}
-	}
-	for a, b := range ipam.NewSet(all...).Collisions() {
-		r.bad(Allowed, "the map of node %s of %s allows %v to one peer and %v to another, or one twice", d.ID, d.Site, a, b)
+		p.proveAllowed(r, d, peer, far, used[far.Site])
 	}
 	for id, far := range want {
 		if !seen[id] {
 			r.bad(Reachable, "the map of node %s of %s lacks the peer %s of %s, which a grant links", d.ID, d.Site, id, far.Site)
 		}
 	}
+}
+
+// proveAllowed holds that a peer is allowed exactly what leads to it.
+func (p *Prover) proveAllowed(r *report, d Node, peer wire.Peer, far Node, uses bool) {
+	may := p.allowed(far, uses)
+	for _, a := range peer.AllowedIPs {
+		if !slices.Contains(may, a) {
+			r.at.Prefix = a.String()
+			r.bad(Allowed, "the map of node %s of %s allows %v to node %s of %s, whose it is not", d.ID, d.Site, a, far.ID, far.Site)
+		}
+	}
+	for _, a := range may {
+		if !slices.Contains(peer.AllowedIPs, a) {
+			r.at.Prefix = a.String()
+			r.bad(Reachable, "the map of node %s of %s does not allow node %s of %s its %v", d.ID, d.Site, far.ID, far.Site, a)
+		}
+	}
+	r.at.Prefix = ""
+}
+
+// proveDisjoint holds that no address is allowed to two.
+func (p *Prover) proveDisjoint(r *report, d Node, s *mapState) {
+	// besides has what no peer may have.
+	besides := map[netip.Prefix]string{}
+	for _, q := range hosts(p.hub.Address) {
+		besides[q] = "the hub"
+	}
+	for _, q := range d.own() {
+		besides[q] = "the node itself"
+	}
+	wide := false
+	for i, peer := range s.m.Peers {
+		for _, a := range peer.AllowedIPs {
+			wide = wide || !a.IsSingleIP()
+			other, taken := besides[a]
+			if first := s.at[a][0]; first != i || slices.Index(s.at[a][1:], i) >= 0 {
+				other, taken = "node "+s.m.Peers[first].Node, true
+			}
+			if taken {
+				r.at.Prefix = a.String()
+				r.bad(Allowed, "the map of node %s of %s allows %v both to %s and to node %s of %s", d.ID, d.Site, a, other, peer.Node, peer.Site)
+			}
+		}
+	}
+	r.at.Prefix = ""
+	if !wide {
+		return
+	}
+	all := slices.AppendSeq(slices.Collect(maps.Keys(besides)), maps.Keys(s.at))
+	for a, b := range ipam.NewSet(all...).Collisions() {
+		if a != b {
+			r.bad(Allowed, "the map of node %s of %s allows %v to %s and %v to %s", d.ID, d.Site, a, s.holder(besides, a), b, s.holder(besides, b))
+		}
+	}
+}
+
+// holder names who is first allowed a prefix.
+func (s *mapState) holder(besides map[netip.Prefix]string, q netip.Prefix) string {
+	if who, ok := besides[q]; ok {
+		return who
+	}
+	return "node " + s.m.Peers[s.at[q][0]].Node
 }
 
 // unexpected words a peer that must not be there.

@@ -15,6 +15,7 @@ import (
 type plan struct {
 	entries map[plandoc.Entry]entryState
 	twins   map[twin]int
+	labels  map[string]int
 	// Each has one space for each half of each family, because a Space cannot hold all of a family.
 	allocations, reserved, outside []*ipam.Space
 	pools                          []netip.Prefix // sorted, with repetitions
@@ -28,14 +29,22 @@ type entryState struct{ count, line int }
 
 // twin is what a plan has once.
 type twin struct {
-	kind   plandoc.Kind
-	prefix netip.Prefix
-	owner  string
+	kind            plandoc.Kind
+	prefix          netip.Prefix
+	owner, reported string
+}
+
+func twinOf(e plandoc.Entry) twin {
+	t := twin{kind: e.Kind, prefix: e.Prefix, owner: e.Owner}
+	if e.Kind == plandoc.Reported {
+		t.reported = e.Purpose
+	}
+	return t
 }
 
 func newPlan() (*plan, error) {
 	p := &plan{
-		entries: map[plandoc.Entry]entryState{}, twins: map[twin]int{}, byKind: map[plandoc.Kind]int{},
+		entries: map[plandoc.Entry]entryState{}, twins: map[twin]int{}, labels: map[string]int{}, byKind: map[plandoc.Kind]int{},
 		poolSet: ipam.NewSet(), digest: newBag(),
 	}
 	for _, spaces := range []*[]*ipam.Space{&p.allocations, &p.reserved, &p.outside} {
@@ -64,7 +73,9 @@ func key(e plandoc.Entry) plandoc.Entry {
 func valid(e plandoc.Entry) bool { return e.Validate() == nil }
 
 func entryLeaf(e plandoc.Entry) (hash, error) {
-	return leaf("range", []string{string(e.Kind), e.Prefix.String(), e.Owner, e.Purpose, e.Label, e.Note, e.Until.Format(time.RFC3339Nano)})
+	return leaf("range", []string{
+		string(e.Kind), e.Prefix.String(), e.Owner, e.Purpose, e.Label, e.Note, e.Until.Format(time.RFC3339Nano), e.Maps.String(),
+	})
 }
 
 func (p *plan) spaces(k plandoc.Kind) []*ipam.Space {
@@ -73,7 +84,7 @@ func (p *plan) spaces(k plandoc.Kind) []*ipam.Space {
 		return p.allocations
 	case plandoc.Reserved:
 		return p.reserved
-	case plandoc.Foreign, plandoc.LAN:
+	case plandoc.Foreign, plandoc.LAN, plandoc.Reported:
 		return p.outside
 	default:
 		return nil
@@ -94,9 +105,12 @@ func (p *plan) add(e plandoc.Entry) (plandoc.Entry, error) {
 		s.line = e.Line
 	}
 	p.entries[k] = s
-	t := twin{k.Kind, k.Prefix, k.Owner}
+	t := twinOf(k)
 	p.twins[t]++
-	p.doubtful = p.doubtful || p.twins[t] > 1 || p.suspicious(k)
+	if k.Label != "" {
+		p.labels[k.Label]++
+	}
+	p.doubtful = p.doubtful || p.twins[t] > 1 && k.Kind != plandoc.Foreign || p.labels[k.Label] > 1 || p.suspicious(k)
 	if !valid(k) {
 		return k, nil
 	}
@@ -130,9 +144,9 @@ func (p *plan) remove(e plandoc.Entry) (plandoc.Entry, error) {
 	} else {
 		p.entries[k] = s
 	}
-	t := twin{k.Kind, k.Prefix, k.Owner}
-	if p.twins[t]--; p.twins[t] == 0 {
-		delete(p.twins, t)
+	less(p.twins, twinOf(k))
+	if k.Label != "" {
+		less(p.labels, k.Label)
 	}
 	if !valid(k) {
 		return k, nil
@@ -153,9 +167,16 @@ func (p *plan) remove(e plandoc.Entry) (plandoc.Entry, error) {
 	return k, nil
 }
 
+// less counts one down, and forgets what is none.
+func less[K comparable](n map[K]int, k K) {
+	if n[k]--; n[k] == 0 {
+		delete(n, k)
+	}
+}
+
 // suspicious reports whether e, which is not in the indexes yet, may be in conflict with what is, or be wrong in itself.
 func (p *plan) suspicious(e plandoc.Entry) bool {
-	if !valid(e) {
+	if !valid(e) || len(e.Faults()) > 0 {
 		return true
 	}
 	meets := func(spaces []*ipam.Space) bool {
@@ -166,13 +187,13 @@ func (p *plan) suspicious(e plandoc.Entry) bool {
 	}
 	switch e.Kind {
 	case plandoc.Allocation:
-		return e.Owner == "" && e.Until.IsZero() || meets(p.allocations) || meets(p.reserved) || meets(p.outside) || !p.housed(e.Prefix)
+		return meets(p.allocations) || meets(p.reserved) || meets(p.outside) || !p.housed(e.Prefix)
 	case plandoc.Reserved:
 		return meets(p.allocations) || meets(p.reserved)
 	case plandoc.Foreign:
 		return meets(p.allocations)
-	case plandoc.LAN:
-		return e.Owner == "" || meets(p.allocations) || p.poolSet.Overlaps(e.Prefix)
+	case plandoc.LAN, plandoc.Reported:
+		return meets(p.allocations) || p.poolSet.Overlaps(e.Prefix)
 	default:
 		return true
 	}
@@ -214,5 +235,13 @@ func (p *plan) inPool(a netip.Addr) bool { return a.IsValid() && p.poolSet.Overl
 
 func host(a netip.Addr) netip.Prefix { return netip.PrefixFrom(a.WithZone(""), a.BitLen()) }
 
-// hosts returns the prefix of one address.
-func hosts(a netip.Addr) []netip.Prefix { return []netip.Prefix{host(a)} }
+// hosts returns the prefixes of addresses, of none for one that is not valid.
+func hosts(addresses ...netip.Addr) []netip.Prefix {
+	out := make([]netip.Prefix, 0, len(addresses))
+	for _, a := range addresses {
+		if a.IsValid() {
+			out = append(out, host(a))
+		}
+	}
+	return out
+}

@@ -1,8 +1,11 @@
 package prove_test
 
 import (
+	"encoding/binary"
 	"encoding/json"
 	"errors"
+	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 	"testing"
@@ -11,6 +14,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/towpath/towpath/provisioning"
+	"github.com/towpath/towpath/provisioning/netmap"
 	"github.com/towpath/towpath/provisioning/prove"
 )
 
@@ -50,7 +54,7 @@ func TestCertificateCountsAndAssumes(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := prove.Counts{
-		Pools: 2, Ranges: 11, Allocations: 6, Sites: 4, Clinics: 3, ClinicPairs: 3, Nodes: 3, Services: 4, Grants: 6, PendingGrants: 2,
+		Pools: 3, Ranges: 14, Allocations: 6, Sites: 4, Clinics: 3, ClinicPairs: 3, Nodes: 3, Services: 4, Grants: 6, PendingGrants: 2,
 		Maps: 3, Peers: 4, AllowedIPs: 4, Offers: 3, Uses: 4,
 	}
 	if d := cmp.Diff(want, c.Counts); d != "" {
@@ -72,7 +76,7 @@ func TestCertificateCountsAndAssumes(t *testing.T) {
 
 func TestRefutedNamesWhatIsWrong(t *testing.T) {
 	in := compiled(t, large(t, 2))
-	in.Plan.Entries = append(in.Plan.Entries, in.Plan.Entries[8])
+	in.Plan.Entries = append(in.Plan.Entries, in.Plan.Entries[11])
 	last := &in.Plan.Entries[len(in.Plan.Entries)-1]
 	last.Owner, last.Line = "name9", 12
 	in.Maps[1].Peers[0] = in.Maps[0].Peers[1]
@@ -145,13 +149,82 @@ func TestBadGrantsAreRefuted(t *testing.T) {
 }
 
 func BenchmarkProve10000Sites(b *testing.B) {
-	in := compiled(b, large(b, 10_000))
-	b.ReportAllocs()
-	for b.Loop() {
-		if _, err := prove.Prove(in, stamp); err != nil {
-			b.Fatal(err)
+	for name, s := range map[string]netmap.Snapshot{"plain": large(b, 10_000), "mapped": mapped(large(b, 10_000))} {
+		b.Run(name, func(b *testing.B) {
+			in := compiled(b, s)
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := prove.Prove(in, stamp); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+// mapped gives every clinic a mapping, and what its box reports.
+func mapped(s netmap.Snapshot) netmap.Snapshot {
+	at := prefix("10.80.0.0/28").Addr().As4()
+	for i := range s.Sites {
+		base := binary.BigEndian.Uint32(at[:]) + uint32(i)<<4
+		r := allot(&s, i, provisioning.PurposeMapped, netip.PrefixFrom(v4(base), 28))
+		r.ID, r.Label, r.Maps = int64(1_000_000+i), "", prefix("192.168.178.0/28")
+		s.Ranges = append(s.Ranges, provisioning.Range{
+			ID: int64(2_000_000 + i), Kind: provisioning.RangeReported, Purpose: provisioning.PurposeWAN, Owner: r.Owner, Prefix: prefix("203.0.113.0/24"),
+		})
+	}
+	return s
+}
+
+// BenchmarkNextGeneration is what publishing costs when a clinic with a node and a grant comes, or goes again: Export, Between, Affected, the
+// maps of the center and of the clinic, Update and Prove. The picture of the network itself is made before.
+func BenchmarkNextGeneration(b *testing.B) {
+	for _, n := range []int{100, 1000, 10_000} {
+		for name, enrich := range map[string]func(netmap.Snapshot) netmap.Snapshot{
+			"plain": func(s netmap.Snapshot) netmap.Snapshot { return s }, "mapped": mapped,
+		} {
+			b.Run(fmt.Sprintf("%s/%d", name, n), func(b *testing.B) {
+				few, many := enrich(large(b, n-1)), enrich(large(b, n))
+				pictures := []*netmap.Index{netmap.NewIndex(few), netmap.NewIndex(many)}
+				snapshots := []netmap.Snapshot{few, many}
+				g := newGenerations(b)
+				if _, err := g.prove(b, pictures[0], few); err != nil {
+					b.Fatal(err)
+				}
+				b.ReportAllocs()
+				for i := 0; b.Loop(); i++ {
+					k := (i + 1) % 2
+					if _, err := g.prove(b, pictures[k], snapshots[k]); err != nil {
+						b.Fatal(err)
+					}
+				}
+			})
 		}
 	}
+}
+
+// BenchmarkAffected is what it costs to find out that a clinic came, of the above.
+func BenchmarkAffected(b *testing.B) {
+	few, many := mapped(large(b, 9_999)), mapped(large(b, 10_000))
+	from, to := prove.Export(few, netmap.NewIndex(few).Nodes()), prove.Export(many, netmap.NewIndex(many).Nodes())
+	b.Run("between", func(b *testing.B) {
+		for b.Loop() {
+			prove.Between(from, to)
+		}
+	})
+	b.Run("affected", func(b *testing.B) {
+		for b.Loop() {
+			if got := prove.Affected(from, to); len(got) != 2 {
+				b.Fatalf("%d nodes are affected", len(got))
+			}
+		}
+	})
+	b.Run("export", func(b *testing.B) {
+		nodes := netmap.NewIndex(many).Nodes()
+		for b.Loop() {
+			prove.Export(many, nodes)
+		}
+	})
 }
 
 // BenchmarkOneMoreClinic adds the last of n clinics and takes it away again: two updates with the center's map and one clinic's.

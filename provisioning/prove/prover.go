@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"slices"
 
+	"github.com/towpath/towpath/ipam"
 	"github.com/towpath/towpath/ipam/plandoc"
 	"github.com/towpath/towpath/provisioning/wire"
 	"github.com/towpath/towpath/tunnel/wgkey"
@@ -39,14 +40,12 @@ type Prover struct {
 	services map[string]*serviceState
 	grants   map[grantKey][]Grant
 	keys     map[wgkey.PublicKey]map[string]bool // the Nodes that claim a key
-	// addresses has the Nodes that claim an address.
-	addresses map[netip.Addr]map[string]bool
-	hubPeers  map[wgkey.PublicKey][]HubPeer
-	dirty     map[unit]bool
-	results   map[unit]result
-	counts    Counts
-	named     int
-	waiting   int
+	hubPeers map[wgkey.PublicKey][]HubPeer
+	dirty    map[unit]bool
+	results  map[unit]result
+	counts   Counts
+	named    int
+	waiting  int
 }
 
 type siteState struct {
@@ -54,8 +53,11 @@ type siteState struct {
 	nodes map[string]bool
 	// offers and uses are the names of services.
 	offers, uses map[string]bool
-	// own are the allocations in use.
-	own []netip.Prefix
+	// own are the allocations in use, mappings what those of them that are mapped stand for.
+	own      []netip.Prefix
+	mappings []ipam.Mapping
+	// extras is what extras found, nil when it has to look again.
+	extras []netip.Prefix
 	// sound is what nodesOf found, nil when it has to look again.
 	sound []Node
 }
@@ -91,7 +93,7 @@ func NewProver() (*Prover, error) {
 	return &Prover{
 		plan: plan, facts: newBag(), maps: newBag(),
 		sites: map[string]*siteState{}, nodes: map[string]*nodeState{}, services: map[string]*serviceState{},
-		grants: map[grantKey][]Grant{}, keys: map[wgkey.PublicKey]map[string]bool{}, addresses: map[netip.Addr]map[string]bool{},
+		grants: map[grantKey][]Grant{}, keys: map[wgkey.PublicKey]map[string]bool{},
 		hubPeers: map[wgkey.PublicKey][]HubPeer{},
 		dirty:    map[unit]bool{{kind: "hub"}: true}, results: map[unit]result{},
 	}, nil
@@ -231,6 +233,12 @@ func (r *report) bad(statement, format string, a ...any) {
 	r.result.bad = append(r.result.bad, c)
 }
 
+// missing is bad for what only keeps something from being reached.
+func (r *report) missing(statement, format string, a ...any) {
+	r.bad(statement, format, a...)
+	r.result.bad[len(r.result.bad)-1].Missing = true
+}
+
 // kindOf is the kind of a site that is there once, else "".
 func (p *Prover) kindOf(site string) wire.SiteKind {
 	if s := p.sites[site]; s != nil && len(s.decls) == 1 {
@@ -286,6 +294,19 @@ func (p *Prover) linked(site string) map[string]bool {
 	for other := range p.neighbors(site) {
 		if p.meet(site, other) {
 			out[other] = true
+		}
+	}
+	return out
+}
+
+// used are the sites that a sound Grant lets a site use something of.
+func (p *Prover) used(site string) map[string]bool {
+	out := map[string]bool{}
+	if s := p.sites[site]; s != nil {
+		for name := range s.uses {
+			if v, ok := p.service(name); ok && p.meet(v.Site, site) {
+				out[v.Site] = true
+			}
 		}
 	}
 	return out

@@ -2,15 +2,13 @@ package prove
 
 import (
 	"fmt"
-	"maps"
+	"net/netip"
 	"slices"
 
+	"github.com/towpath/towpath/ipam"
 	"github.com/towpath/towpath/ipam/plandoc"
 	"github.com/towpath/towpath/provisioning/wire"
-	"github.com/towpath/towpath/tunnel/wgkey"
 )
-
-func (p *Prover) mark(kind, a, b string) { p.dirty[unit{kind, a, b}] = true }
 
 // site returns the state of a site that anything may name.
 func (p *Prover) site(name string) *siteState {
@@ -38,41 +36,6 @@ func (p *Prover) nodeState(id string) *nodeState {
 		p.nodes[id] = n
 	}
 	return n
-}
-
-// markSite has all looked at again that reads of a site who and where it is.
-func (p *Prover) markSite(name string) {
-	p.mark("site", name, "")
-	p.markNodes(name)
-	for other := range p.neighbors(name) {
-		p.markNodes(other)
-	}
-	p.markGrants(name)
-}
-
-func (p *Prover) markNodes(site string) {
-	for id := range p.site(site).nodes {
-		p.mark("node", id, "")
-	}
-}
-
-func (p *Prover) markGrants(site string) {
-	s := p.site(site)
-	for name := range s.uses {
-		p.mark("grant", name, site)
-	}
-	for name := range s.offers {
-		for user := range p.services[name].users {
-			p.mark("grant", name, user)
-		}
-	}
-}
-
-func (p *Prover) markAll() {
-	p.mark("hub", "", "")
-	for id := range p.nodes {
-		p.mark("node", id, "")
-	}
 }
 
 // fact keeps the digest.
@@ -106,7 +69,12 @@ func (p *Prover) setHub(h Hub) error {
 func (p *Prover) addRange(e plandoc.Entry) error {
 	k, err := p.plan.add(e)
 	if err == nil {
-		p.changedRange(k, func(s *siteState) { s.own = append(s.own, k.Prefix) })
+		p.changedRange(k, func(s *siteState) {
+			s.own = append(s.own, k.Prefix)
+			if k.Purpose == plandoc.Mapped {
+				s.mappings = append(s.mappings, mappingOf(k))
+			}
+		})
 	}
 	return err
 }
@@ -115,8 +83,9 @@ func (p *Prover) removeRange(e plandoc.Entry) error {
 	k, err := p.plan.remove(e)
 	if err == nil {
 		p.changedRange(k, func(s *siteState) {
-			if i := slices.Index(s.own, k.Prefix); i >= 0 {
-				s.own = slices.Delete(s.own, i, i+1)
+			cut(&s.own, func(q netip.Prefix) bool { return q == k.Prefix })
+			if k.Purpose == plandoc.Mapped {
+				cut(&s.mappings, func(m ipam.Mapping) bool { return m == mappingOf(k) })
 			}
 		})
 	}
@@ -127,15 +96,23 @@ func (p *Prover) changedRange(e plandoc.Entry, change func(*siteState)) {
 	switch {
 	case e.Kind == plandoc.Pool:
 		p.markAll()
-	case e.Kind == plandoc.Allocation && e.Owner != "" && e.Until.IsZero() && e.Prefix.IsValid():
-		change(p.site(e.Owner))
+	case e.Kind == plandoc.Allocation && e.Owner != "" && e.Prefix.IsValid():
+		s := p.site(e.Owner)
+		change(s)
 		p.markNodes(e.Owner)
 		p.mark("site", e.Owner, "")
 		if e.Owner == HubOwner {
 			p.mark("hub", "", "")
 		}
+		if e.Purpose == plandoc.Mapped {
+			s.extras = nil
+			p.markSite(e.Owner)
+		}
 	}
 }
+
+// mappingOf is what a range stands for, whether it is that of anything or not.
+func mappingOf(e plandoc.Entry) ipam.Mapping { return ipam.Mapping{LAN: e.Maps, Mapped: e.Prefix} }
 
 func (p *Prover) addSite(v Site) error {
 	s := p.site(v.Name)
@@ -170,10 +147,6 @@ func (p *Prover) addNode(v Node) error {
 		p.keys[v.PublicKey] = map[string]bool{}
 	}
 	p.keys[v.PublicKey][v.ID] = true
-	if p.addresses[v.Address] == nil {
-		p.addresses[v.Address] = map[string]bool{}
-	}
-	p.addresses[v.Address][v.ID] = true
 	p.counts.Nodes++
 	p.markNode(v)
 	return p.fact("node", v, (*bag).add)
@@ -191,29 +164,8 @@ func (p *Prover) removeNode(v Node) error {
 	if !slices.ContainsFunc(n.decls, func(o Node) bool { return o.PublicKey == v.PublicKey }) {
 		delete(p.keys[v.PublicKey], v.ID)
 	}
-	if !slices.ContainsFunc(n.decls, func(o Node) bool { return o.Address == v.Address }) {
-		delete(p.addresses[v.Address], v.ID)
-	}
 	p.counts.Nodes--
 	return p.fact("node", v, (*bag).remove)
-}
-
-// markNode has all looked at again that reads of a Node who and where it is. A Node that is there twice is none for all others, so
-// what its other declarations touch changes, too.
-func (p *Prover) markNode(v Node) {
-	for _, n := range append(slices.Clone(p.nodeState(v.ID).decls), v) {
-		p.mark("node", n.ID, "")
-		p.site(n.Site).sound = nil
-		p.markSite(n.Site)
-		p.markKey(n.PublicKey)
-	}
-}
-
-func (p *Prover) markKey(k wgkey.PublicKey) {
-	p.mark("key", string(k[:]), "")
-	for id := range p.keys[k] {
-		p.mark("node", id, "")
-	}
 }
 
 func (p *Prover) addHubPeer(v HubPeer) error {
@@ -254,19 +206,6 @@ func (p *Prover) removeService(v Service) error {
 	return p.fact("service", v, (*bag).remove)
 }
 
-func (p *Prover) markService(v Service) {
-	p.mark("service", v.Name, "")
-	p.markNodes(v.Site)
-	s := p.serviceState(v.Name)
-	for _, o := range s.decls {
-		p.markNodes(o.Site)
-	}
-	for user := range s.users {
-		p.markNodes(user)
-		p.mark("grant", v.Name, user)
-	}
-}
-
 func (p *Prover) addGrant(v Grant) error {
 	k := grantKey{v.Service, v.Site}
 	p.grants[k] = append(p.grants[k], v)
@@ -294,14 +233,6 @@ func (p *Prover) removeGrant(v Grant) error {
 	return p.fact("grant", v, (*bag).remove)
 }
 
-func (p *Prover) markGrant(v Grant) {
-	p.mark("grant", v.Service, v.Site)
-	p.markNodes(v.Site)
-	for _, o := range p.serviceState(v.Service).decls {
-		p.markNodes(o.Site)
-	}
-}
-
 func (p *Prover) addMap(m wire.NetMap) error {
 	s, err := newMapState(m)
 	if err != nil {
@@ -324,55 +255,6 @@ func (p *Prover) dropMaps(id string) []*mapState {
 	}
 	n.maps = nil
 	return old
-}
-
-// markMap has the node looked at again, and the grants of its site that read of the map what changed. The map of a center changes with each
-// of its clinics; the grants of the others stay proven.
-func (p *Prover) markMap(id string, old []*mapState) {
-	p.mark("node", id, "")
-	n := p.nodeState(id)
-	for _, d := range n.decls {
-		if len(old) != 1 || len(n.maps) != 1 {
-			p.markGrants(d.Site)
-			continue
-		}
-		c := changesOf(old[0], n.maps[0])
-		if c.all {
-			p.markGrants(d.Site)
-			continue
-		}
-		for name := range c.services {
-			p.mark("grant", name, d.Site)
-		}
-		far := map[string]bool{}
-		for k := range c.keys {
-			maps.Copy(far, p.keys[k])
-		}
-		for a := range c.addresses {
-			maps.Copy(far, p.addresses[a])
-		}
-		for other := range far {
-			for _, o := range p.nodeState(other).decls {
-				p.markBetween(d.Site, o.Site)
-			}
-		}
-	}
-}
-
-// markBetween has the grants that link two sites looked at again.
-func (p *Prover) markBetween(a, b string) {
-	for _, pair := range [][2]string{{a, b}, {b, a}} {
-		user, owner := pair[0], pair[1]
-		fewer, more := p.site(user).uses, p.site(owner).offers
-		if len(more) < len(fewer) {
-			fewer, more = more, fewer
-		}
-		for name := range fewer {
-			if more[name] {
-				p.mark("grant", name, user)
-			}
-		}
-	}
 }
 
 func (p *Prover) countMap(s *mapState, n int) {

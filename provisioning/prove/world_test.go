@@ -46,7 +46,7 @@ func keyOf(i int) wgkey.PublicKey {
 
 func prefix(s string) netip.Prefix { return netip.MustParsePrefix(s) }
 
-// emptyNetwork has a hub and two pools.
+// emptyNetwork has a hub and pools, one of them in another.
 func emptyNetwork() netmap.Snapshot {
 	return netmap.Snapshot{
 		Network: "net", Generation: 7, Now: issued, Expires: issued.Add(time.Hour),
@@ -56,10 +56,54 @@ func emptyNetwork() netmap.Snapshot {
 			{ID: 2, Kind: provisioning.RangePool, Prefix: prefix("10.200.0.0/16")},
 			{ID: 3, Kind: provisioning.RangeAllocation, Prefix: prefix("10.0.0.0/28"), Owner: "hub"},
 			{ID: 4, Kind: provisioning.RangeReserved, Prefix: prefix("10.99.0.0/16"), Note: "spare"},
-			{ID: 5, Kind: provisioning.RangeForeign, Prefix: prefix("192.168.178.0/24"), Owner: "site0"},
-			{ID: 6, Kind: provisioning.RangeForeign, Prefix: prefix("192.168.178.0/24"), Owner: "site1"},
-			{ID: 7, Kind: provisioning.RangeAllocation, Prefix: prefix("10.98.0.0/28"), Until: issued},
+			{ID: 5, Kind: provisioning.RangeForeign, Prefix: prefix("192.168.0.0/16"), Note: "the hospital's"},
+			{ID: 6, Kind: provisioning.RangeLAN, Prefix: prefix("192.168.178.0/24"), Owner: "site1"},
+			{ID: 7, Kind: provisioning.RangeAllocation, Purpose: provisioning.PurposeMapped, Maps: prefix("192.168.178.0/28"), Prefix: prefix("10.98.0.0/28"), Until: issued},
+			{ID: 8, Kind: provisioning.RangePool, Prefix: prefix("10.64.0.0/12"), Label: "south"},
+			{ID: 9, Kind: provisioning.RangeReported, Purpose: provisioning.PurposeLAN, Prefix: prefix("192.168.178.0/24"), Owner: "site0"},
+			{ID: 10, Kind: provisioning.RangeReported, Purpose: provisioning.PurposeContainer, Prefix: prefix("192.168.178.0/24"), Owner: "site0"},
 		},
+	}
+}
+
+// allot gives a site a further range.
+func allot(s *netmap.Snapshot, i int, purpose provisioning.RangePurpose, q netip.Prefix) *provisioning.Range {
+	s.Ranges = append(s.Ranges, provisioning.Range{
+		ID: int64(1000 + len(s.Ranges)), Kind: provisioning.RangeAllocation, Purpose: purpose, Owner: fmt.Sprintf("site%d", i), Prefix: q,
+		Label: fmt.Sprintf("further %d", len(s.Ranges)),
+	})
+	return &s.Ranges[len(s.Ranges)-1]
+}
+
+// mapLAN maps half of 192.168.178.0/24, the lower or the upper, where the services' targets are.
+func mapLAN(s *netmap.Snapshot, i, half int) *provisioning.Range {
+	at := uint32(half) << 7
+	r := allot(s, i, provisioning.PurposeMapped, netip.PrefixFrom(v4(10<<24|70<<16|uint32(i)<<8|at), 25))
+	r.Maps = netip.PrefixFrom(v4(192<<24|168<<16|178<<8|at), 25)
+	return r
+}
+
+// renumber gives the nodes of a site second addresses.
+func renumber(s *netmap.Snapshot, i int) {
+	base := uint32(10<<24 | 72<<16 | i<<4)
+	allot(s, i, provisioning.PurposeOverlay, netip.PrefixFrom(v4(base), 28)).Until = issued.Add(time.Hour)
+	for n := range s.Nodes {
+		if s.Nodes[n].Site == provisioning.SiteID(fmt.Sprintf("site%d", i)) {
+			base++
+			s.Nodes[n].Former = v4(base)
+		}
+	}
+}
+
+// fixAddresses gives some services of a site addresses of their own.
+func fixAddresses(s *netmap.Snapshot, i int, which func(v int) bool) {
+	base := uint32(10<<24 | 71<<16 | i<<4)
+	allot(s, i, provisioning.PurposeServices, netip.PrefixFrom(v4(base), 28))
+	for v := range s.Services {
+		if s.Services[v].Site == provisioning.SiteID(fmt.Sprintf("site%d", i)) && which(v) {
+			base++
+			s.Services[v].Address = v4(base)
+		}
 	}
 }
 
@@ -146,12 +190,43 @@ func genSnapshot() *rapid.Generator[netmap.Snapshot] {
 			}
 			s.Grants = append(s.Grants, provisioning.Grant{Service: s.Services[v].ID, Site: user.ID, LANPort: port, Created: issued})
 		}
+		if rapid.IntRange(0, 2).Draw(t, "further") > 0 {
+			further(t, &s)
+		}
 		grant(0, 1)
 		for range rapid.IntRange(0, 10).Draw(t, "grants") {
 			grant(rapid.IntRange(0, services-1).Draw(t, "service"), rapid.IntRange(0, sites-1).Draw(t, "user"))
 		}
 		return s
 	})
+}
+
+// further draws all that a site can have besides one range and its nodes' addresses.
+func further(t *rapid.T, s *netmap.Snapshot) {
+	for i := range s.Sites {
+		for half := range 2 {
+			if rapid.Bool().Draw(t, "mapped") {
+				mapLAN(s, i, half)
+			}
+		}
+		if rapid.IntRange(0, 2).Draw(t, "renumbered") == 0 {
+			renumber(s, i)
+		}
+		if rapid.Bool().Draw(t, "fixed") {
+			fixAddresses(s, i, func(int) bool { return rapid.Bool().Draw(t, "this") })
+		}
+	}
+	// The mapping of a LAN that ends stands beside that which takes its place.
+	if rapid.Bool().Draw(t, "two mappings") {
+		r := allot(s, 0, provisioning.PurposeMapped, prefix("10.73.0.0/24"))
+		r.Maps, r.Until = prefix("192.168.178.0/24"), issued.Add(time.Hour)
+	}
+	for i := range s.Services {
+		if i > 0 && rapid.IntRange(0, 3).Draw(t, "one machine") == 0 {
+			s.Services[i].Target = s.Services[i-1].Target
+		}
+		s.Services[i].Created = issued.Add(time.Duration(rapid.IntRange(0, 2).Draw(t, "age")) * time.Hour)
+	}
 }
 
 // cloned copies an input through its JSON form, which is thereby shown to lose nothing.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"sync"
 	"testing"
 	"time"
@@ -103,7 +104,7 @@ func (n *Network) Site(t testing.TB, s coordinator.NewSite) coordinator.SiteInfo
 // Token makes a token for a Site.
 func (n *Network) Token(t testing.TB, site string) wire.Token {
 	t.Helper()
-	_, token, err := n.CreateToken(context.WithoutCancel(t.Context()), Actor, site, 0)
+	_, token, err := n.CreateToken(context.WithoutCancel(t.Context()), Actor, site, 0, netip.Addr{})
 	if err != nil {
 		t.Fatalf("create a token for %s: %v", site, err)
 	}

@@ -41,7 +41,7 @@ type Store interface {
 
 // Tx groups the queries by noun. It is valid only inside View or Update; writing inside View fails. What refers to a row that does not
 // exist, such as a Node of an unknown Site, is refused with ErrNotFound, and so is changing or removing such a row.
-type Tx interface {
+type Tx interface { //nolint:interfacebloat // one method for each noun
 	Meta
 	Sites() Sites
 	Nodes() Nodes
@@ -49,6 +49,7 @@ type Tx interface {
 	Services() Services
 	Grants() Grants
 	Ranges() Ranges
+	History() History
 	Events() Events
 }
 
@@ -78,10 +79,13 @@ type Nodes interface {
 	Create(provisioning.Node) error // ErrExists for a known key or address
 	ByID(provisioning.NodeID) (provisioning.Node, error)
 	ByKey(wgkey.PublicKey) (provisioning.Node, error)
+	// ByAddress finds by Address or Former.
 	ByAddress(netip.Addr) (provisioning.Node, error)
 	List() ([]provisioning.Node, error) // by site name, then address
 	// Report writes the fields of the last report only: Facts, LastSeen, Applied, ApplyError, Conditions and Queues.
 	Report(provisioning.Node) error
+	// Readdress writes Address and Former only; ErrExists if another Node has either, in either role. The zero Former is none.
+	Readdress(id provisioning.NodeID, address, former netip.Addr) error
 	Remove(provisioning.NodeID) error
 }
 
@@ -99,11 +103,14 @@ type Tokens interface {
 
 // Services are found by ID or name.
 type Services interface {
-	Create(provisioning.Service) error // ErrExists for a name, or a port within the site
+	// Create returns ErrExists for a name, a port within the site, or an Address of another Service or of a Node.
+	Create(provisioning.Service) error
 	ByID(provisioning.ServiceID) (provisioning.Service, error)
 	ByName(string) (provisioning.Service, error)
 	List() ([]provisioning.Service, error) // by name
-	Remove(provisioning.ServiceID) error   // ErrInUse while granted
+	// Readdress writes Address only, as Create.
+	Readdress(provisioning.ServiceID, netip.Addr) error
+	Remove(provisioning.ServiceID) error // ErrInUse while granted
 }
 
 // Grants have no id: service and site name one.
@@ -115,28 +122,51 @@ type Grants interface {
 
 // Ranges is the address plan. Prefixes are immutable: a change is a Remove and a Create. The database holds these rules by itself:
 //
-//   - pools are disjoint;
-//   - allocations and reservations, quarantined ones included, are disjoint;
-//   - an allocation lies in one pool;
-//   - an allocation and a foreign range are disjoint, whichever comes second.
+//   - no two pools are equal: they nest or are disjoint;
+//   - allocations and reservations, quarantined and ending ones included, are disjoint;
+//   - an allocation lies in a pool, and holds none but its own equal, whichever comes second;
+//   - allocations are disjoint from foreign, LAN and reported ranges, and pools from LAN and reported ones, whichever comes second;
+//   - of LAN and reported ranges, one prefix, owner and purpose is there once;
+//   - a label is there once;
+//   - Maps is set exactly for allocations of purpose mapped, with the family and length of the prefix;
+//   - allocations have a purpose of theirs and reported ranges one of theirs, LAN and reported ranges have an owner, pools and foreign ones
+//     none, and only allocations and reservations have an end.
 //
-// Foreign ranges may overlap each other, pools and reservations: a site's LAN is a fact that a reservation cannot refuse.
-type Ranges interface {
-	// Create returns the row with its ID, or ErrOverlap with the range in the way, or ErrOutside.
+// Foreign, LAN and reported ranges may overlap each other and reservations, and foreign ones pools: a network that is there is a fact.
+type Ranges interface { //nolint:interfacebloat // a noun with a life of its own; halves of it would be used together everywhere
+	// Create returns the row with its ID, or ErrOverlap with the range in the way, or ErrOutside, or ErrExists for a label or a LAN or
+	// reported range that is there.
 	Create(provisioning.Range) (provisioning.Range, error)
-	List() ([]provisioning.Range, error) // by family and prefix, pools before what is in them
+	ByID(int64) (provisioning.Range, error)
+	ByLabel(string) (provisioning.Range, error)
+	List() ([]provisioning.Range, error) // by family, prefix and length, pools before what is in them
 	// Of returns the ranges of one owner, in the order of List.
 	Of(owner string) ([]provisioning.Range, error)
 	// Overlapping returns the ranges that share an address with p, in the order of List.
 	Overlapping(p netip.Prefix) ([]provisioning.Range, error)
-	// Revision is a number that changes with every Create, Remove and Sweep that had an effect: an index of the plan built at
-	// one revision is true for as long as it stands.
+	// Revision is a number that changes with every Create, Remove and Sweep that had an effect: an index of the prefixes of the plan
+	// built at one revision is true for as long as it stands.
 	Revision() (uint64, error)
-	// Quarantine keeps an allocation or reservation excluded until the given time, without an owner.
+	// Describe writes Label and Note; ErrExists for a label that another Range has.
+	Describe(id int64, label, note string) error
+	// End says until when an allocation stays with its owner; the zero time means for good again.
+	End(id int64, until time.Time) error
+	// Quarantine keeps an allocation or reservation excluded until the given time, without owner and label; Maps stays.
 	Quarantine(id int64, until time.Time) error
-	Remove(id int64) error // ErrInUse for a pool with allocations
-	// Sweep removes what was quarantined until now or earlier and returns how many.
-	Sweep(now time.Time) (int, error)
+	// Ended returns the allocations with an owner whose end is now or earlier, in the order of List.
+	Ended(now time.Time) ([]provisioning.Range, error)
+	// Remove returns ErrInUse for a pool with allocations that would lie in none.
+	Remove(id int64) error
+	// Sweep removes what was quarantined until now or earlier and returns it, in the order of List.
+	Sweep(now time.Time) ([]provisioning.Range, error)
+}
+
+// History is what happened to addresses: append only.
+type History interface {
+	// Append fills Seq.
+	Append(provisioning.RangeEvent) (provisioning.RangeEvent, error)
+	// Overlapping returns the newest limit events of ranges that share an address with p, oldest first.
+	Overlapping(p netip.Prefix, limit int) ([]provisioning.RangeEvent, error)
 }
 
 // Events is the audit trail: append only.

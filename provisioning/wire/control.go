@@ -53,8 +53,12 @@ type Facts struct {
 	Serial   string `json:"serial,omitempty"`
 	Model    string `json:"model,omitempty"`
 	Version  string `json:"version,omitempty"`
-	// LANs are the prefixes of the box's own interfaces.
+	// LANs are the prefixes of the box's own interfaces towards the Site.
 	LANs []netip.Prefix `json:"lans,omitempty"`
+	// WANs are those of its interfaces towards the internet, where it has separate ones, and of addresses that only a provider gives.
+	WANs []netip.Prefix `json:"wans,omitempty"`
+	// Containers are those of bridges that container and virtualization software has made on the box.
+	Containers []netip.Prefix `json:"containers,omitempty"`
 }
 
 // EnrollResponse is what the coordinator seals back. Exactly one of Error and NetMap is set.

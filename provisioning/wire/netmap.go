@@ -9,7 +9,7 @@ import (
 
 // Format is the number of the contract this build speaks.
 //
-//	1  2026-11  enrolment, watch, report, complete NetMaps
+//	1  2026-11  enrolment, watch, report, complete NetMaps; former addresses, further places of a Service, WANs and containers in Facts
 const Format = 1
 
 // SiteKind says what a Site is for.
@@ -52,7 +52,7 @@ type NetMap struct {
 	// Expires is when a Node starts to warn. It never stops a running Node.
 	Expires time.Time `json:"expires"`
 	Self    Self      `json:"self"`
-	// Overlay lists all prefixes of the plan. Traffic to them may leave through the tunnel only.
+	// Overlay lists all prefixes of the plan, sorted; narrower ones may lie in wider ones. Traffic to them may leave through the tunnel only.
 	Overlay []netip.Prefix `json:"overlay"`
 	Hub     Hub            `json:"hub"`
 	Peers   []Peer         `json:"peers,omitempty"`
@@ -68,6 +68,9 @@ type Self struct {
 	SiteKind  SiteKind        `json:"site_kind"`
 	// Address is the Node's fixed overlay address.
 	Address netip.Addr `json:"address"`
+	// Former is the address that the Node had and still answers at, while its Site is renumbered; else the zero value. What the Node itself
+	// dials comes from Address.
+	Former netip.Addr `json:"former,omitzero"`
 }
 
 // Hub is the coordinator's own WireGuard endpoint.
@@ -86,7 +89,9 @@ type Peer struct {
 	Site      string          `json:"site"`
 	PublicKey wgkey.PublicKey `json:"public_key"`
 	// Endpoints are host:port, names or literals, in order of preference; none means that the peer calls.
-	Endpoints  []string       `json:"endpoints,omitempty"`
+	Endpoints []string `json:"endpoints,omitempty"`
+	// AllowedIPs are its address, its former one if it has one, and then what else leads to its Site through it: Services' own addresses
+	// and mapped prefixes. No two of all Peers overlap.
 	AllowedIPs []netip.Prefix `json:"allowed_ips"`
 	// Keepalive is in seconds; 0 is none.
 	Keepalive int `json:"keepalive,omitempty"`
@@ -98,8 +103,11 @@ type Offer struct {
 	Protocol Protocol `json:"protocol"`
 	// AETitle is the called AE title of a DICOM Service.
 	AETitle string `json:"ae_title,omitempty"`
-	// Port is the TCP port on the Node's overlay address.
+	// Port is the TCP port on the Node's overlay addresses, Self.Address and Self.Former if there is one.
 	Port uint16 `json:"port"`
+	// Also are further places on the overlay where the Service is: its own fixed address, and what Mappings make of its Target. The first is
+	// where new Uses lead. Only the Node that these addresses lead to has them.
+	Also []netip.AddrPort `json:"also,omitempty"`
 	// Target is host:port on the Site's LAN.
 	Target string `json:"target"`
 	// From names who may connect, by overlay prefix. Never empty: no grant, no Offer.
@@ -124,6 +132,6 @@ type Use struct {
 	AETitle string `json:"ae_title,omitempty"`
 	// Receiver is the receiving application (MSH-5) or "application^facility" (MSH-5 and MSH-6); empty takes all messages of the port.
 	Receiver string `json:"receiver,omitempty"`
-	// Address is where the Service is on the overlay.
+	// Address is where the Service is on the overlay: one of its places.
 	Address netip.AddrPort `json:"address"`
 }

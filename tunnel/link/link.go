@@ -32,12 +32,16 @@ type Config struct {
 	Addresses []netip.Prefix
 	// Routes are masked prefixes that lead through the interface. A default route is refused: it would swallow the outer packets.
 	Routes []netip.Prefix
+	// Sources are where packets come from that programs send by Routes without choosing an address themselves: at most one of Addresses for
+	// each family. Without one the kernel takes the address that the interface got first.
+	Sources []netip.Addr
 	// Blackhole are masked prefixes for which the kernel answers "no route to host" unless one of Routes takes the packet. There is
 	// one such set per network namespace.
 	Blackhole []netip.Prefix
 }
 
-// Linker applies Configs. Apply and Observe are idempotent; what Observe returns after Apply equals the Config, sorted.
+// Linker applies Configs. Apply and Observe are idempotent; what Observe returns after Apply equals the Config, sorted, but for Sources of a
+// family that has no Routes.
 type Linker interface {
 	// Apply makes the interface match c and sets it up. Blackhole routes come first and routes last.
 	Apply(ctx context.Context, c Config) error
@@ -67,5 +71,20 @@ func (c Config) normalized() (Config, error) {
 		slices.SortFunc(*l, netip.Prefix.Compare)
 		*l = slices.Compact(*l)
 	}
+	c.Sources = slices.Clone(c.Sources)
+	slices.SortFunc(c.Sources, netip.Addr.Compare)
+	for i, a := range c.Sources {
+		if !slices.Contains(c.Addresses, netip.PrefixFrom(a, a.BitLen())) || i > 0 && c.Sources[i-1].Is4() == a.Is4() {
+			return c, fmt.Errorf("configure interface %s: %v is no address of it, or not the only source of its family", c.Interface, a)
+		}
+	}
 	return c, nil
+}
+
+// source is the one of Sources for a route, or the zero value.
+func (c Config) source(p netip.Prefix) netip.Addr {
+	if i := slices.IndexFunc(c.Sources, func(a netip.Addr) bool { return a.Is4() == p.Addr().Is4() }); i >= 0 {
+		return c.Sources[i]
+	}
+	return netip.Addr{}
 }

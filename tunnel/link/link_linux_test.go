@@ -24,7 +24,14 @@ func prefixes(list ...string) (ps []netip.Prefix) {
 	return ps
 }
 
-var equal = cmp.Options{cmpopts.EquateComparable(netip.Prefix{}), cmpopts.EquateEmpty()}
+func addrs(list ...string) (as []netip.Addr) {
+	for _, s := range list {
+		as = append(as, netip.MustParseAddr(s))
+	}
+	return as
+}
+
+var equal = cmp.Options{cmpopts.EquateComparable(netip.Prefix{}, netip.Addr{}), cmpopts.EquateEmpty()}
 
 // contract is what every Linker does; tow0 exists.
 func contract(t *testing.T, l link.Linker) {
@@ -44,14 +51,21 @@ func contract(t *testing.T, l link.Linker) {
 		Addresses: prefixes("100.64.0.1/32", "100.64.0.9/32", "fd7a:10::1/128"),
 		Routes:    prefixes("100.64.1.0/24", "100.64.2.2/32", "fd7a:10::2/128"),
 		Blackhole: prefixes("100.64.0.0/10", "fd7a:10::/48"),
+		Sources:   addrs("100.64.0.9", "fd7a:10::1"),
 	}
 	second := link.Config{
 		Interface: "tow0", MTU: 1420,
 		Addresses: prefixes("100.64.0.9/32", "100.64.0.10/32"),
 		Routes:    prefixes("100.64.0.0/10", "100.64.2.2/32", "fd7a:10::/64"),
 		Blackhole: prefixes("10.99.0.0/16", "100.64.0.0/10"),
+		Sources:   addrs("100.64.0.10"),
 	}
-	for _, c := range []link.Config{first, first, second, first, second} {
+	nested := second // the same address is the source no more, and goes, and pools nest
+	nested.Addresses, nested.Sources = prefixes("100.64.0.9/32"), addrs("100.64.0.9")
+	nested.Blackhole = prefixes("10.99.0.0/16", "100.64.0.0/10", "100.64.0.0/20", "100.64.2.0/24")
+	unsourced := first
+	unsourced.Sources = nil
+	for _, c := range []link.Config{first, first, second, first, unsourced, nested, first, second} {
 		if err := l.Apply(ctx, c); err != nil {
 			t.Fatal(err)
 		}
@@ -126,6 +140,7 @@ func TestKernelApplyTwiceChangesNothing(t *testing.T) {
 		c := link.Config{
 			Interface: "tow0", MTU: 1280, Addresses: prefixes("100.64.0.1/32", "fd7a:10::1/128"),
 			Routes: prefixes("100.64.1.0/24", "fd7a:10::2/128"), Blackhole: prefixes("100.64.0.0/10", "fd7a:10::/48"),
+			Sources: addrs("100.64.0.1", "fd7a:10::1"),
 		}
 		if err := (link.Kernel{}).Apply(t.Context(), c); err != nil {
 			return err
@@ -288,6 +303,38 @@ func TestKernelFailsClosed(t *testing.T) {
 		}
 		check("100.64.1.1", nowhere)
 		check("198.51.100.1", "wan0")
+		return nil
+	})
+}
+
+// Programs that choose no address themselves send from the source, whichever address is the lowest or came first, and what was routed stays
+// routed when the old source goes.
+func TestKernelSources(t *testing.T) {
+	inNamespace(t, func() error {
+		c := link.Config{
+			Interface: "tow0", MTU: 1280, Addresses: prefixes("100.64.0.1/32", "100.64.0.9/32"), Sources: addrs("100.64.0.9"),
+			Routes: prefixes("100.64.1.0/24", "100.64.2.2/32"), Blackhole: prefixes("100.64.0.0/10"),
+		}
+		check := func(want string) {
+			t.Helper()
+			if err := (link.Kernel{}).Apply(t.Context(), c); err != nil {
+				t.Fatal(err)
+			}
+			for _, to := range []string{"100.64.1.1", "100.64.2.2"} {
+				routes, err := netlink.RouteGet(net.ParseIP(to))
+				if err != nil {
+					t.Fatalf("%s: %v", to, err)
+				}
+				if got := routes[0].Src.String(); got != want {
+					t.Errorf("packets to %s come from %s, want %s", to, got, want)
+				}
+			}
+		}
+		check("100.64.0.9")
+		c.Addresses, c.Sources = prefixes("100.64.0.1/32", "100.64.0.9/32", "100.64.0.5/32"), addrs("100.64.0.5")
+		check("100.64.0.5")
+		c.Addresses = prefixes("100.64.0.5/32")
+		check("100.64.0.5")
 		return nil
 	})
 }

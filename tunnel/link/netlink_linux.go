@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"net/netip"
 	"slices"
@@ -159,9 +160,11 @@ func do(h *netlink.Handle, l netlink.Link, s step) error {
 	case removeAddress:
 		return ignore(h.AddrDel(l, &netlink.Addr{IPNet: ipNet(s.prefix)}), unix.EADDRNOTAVAIL)
 	case addRoute:
-		return ignore(h.RouteAdd(through(l, s.prefix)), unix.EEXIST)
+		return ignore(h.RouteAdd(through(l, s.prefix, s.source)), unix.EEXIST)
+	case setSource:
+		return h.RouteReplace(through(l, s.prefix, s.source))
 	case removeRoute:
-		return ignore(h.RouteDel(through(l, s.prefix)), unix.ESRCH)
+		return ignore(h.RouteDel(through(l, s.prefix, netip.Addr{})), unix.ESRCH)
 	case addBlackhole:
 		return ignore(h.RouteAdd(unreachable(s.prefix)), unix.EEXIST)
 	case removeBlackhole:
@@ -177,9 +180,9 @@ func ignore(err error, harmless unix.Errno) error {
 	return err
 }
 
-func through(l netlink.Link, p netip.Prefix) *netlink.Route {
+func through(l netlink.Link, p netip.Prefix, source netip.Addr) *netlink.Route {
 	return &netlink.Route{
-		LinkIndex: l.Attrs().Index, Dst: ipNet(p), Scope: netlink.SCOPE_LINK, Protocol: Protocol, Priority: routeMetric,
+		LinkIndex: l.Attrs().Index, Dst: ipNet(p), Src: source.AsSlice(), Scope: netlink.SCOPE_LINK, Protocol: Protocol, Priority: routeMetric,
 		Table: unix.RT_TABLE_MAIN, Type: unix.RTN_UNICAST,
 	}
 }
@@ -203,7 +206,7 @@ func find(h *netlink.Handle, name string) (netlink.Link, error) {
 
 // observe reads what is ours, and apart from it what is ours but not as it should be; l is nil if there is no interface.
 func observe(h *netlink.Handle, l netlink.Link, name string) (s state, stale []netlink.Route, err error) {
-	s.Interface = name
+	s.Interface, s.from = name, map[netip.Prefix]netip.Addr{}
 	if l != nil {
 		s.MTU = l.Attrs().MTU
 		s.up = l.Attrs().Flags&net.FlagUp != 0
@@ -232,6 +235,9 @@ func observe(h *netlink.Handle, l netlink.Link, name string) (s state, stale []n
 			case unicast && (l == nil || r.LinkIndex != l.Attrs().Index): // another interface's
 			case ok && unicast && r.Priority == routeMetric:
 				s.Routes = append(s.Routes, p)
+				if a, ok := netip.AddrFromSlice(r.Src); ok {
+					s.from[p] = a.Unmap()
+				}
 			case ok && r.Type == unix.RTN_UNREACHABLE && r.Priority == blackholeMetric:
 				s.Blackhole = append(s.Blackhole, p)
 			default:
@@ -242,6 +248,7 @@ func observe(h *netlink.Handle, l netlink.Link, name string) (s state, stale []n
 	for _, list := range [][]netip.Prefix{s.Addresses, s.Routes, s.Blackhole} {
 		slices.SortFunc(list, netip.Prefix.Compare)
 	}
+	s.Sources = slices.Compact(slices.SortedFunc(maps.Values(s.from), netip.Addr.Compare))
 	return s, stale, nil
 }
 

@@ -19,6 +19,7 @@ func Device(t *testing.T, f Factory) {
 		{"uses a preshared key", testPresharedKey},
 		{"refuses what leads nowhere", testNowhere},
 		{"changes addresses and MTU", testAddresses},
+		{"dials from its first address", testSource},
 		{"heeds deadlines", testDeadlines},
 		{"refuses an invalid configuration", testInvalid},
 		{"closes", testCloses},

@@ -13,6 +13,18 @@ import (
 // echo serves connections on node i until the test ends: what arrives is sent back, and the end of the stream too.
 func (l *lab) echo(i int, a netip.Addr) netip.AddrPort {
 	l.t.Helper()
+	return l.serve(i, a, func(netip.Addr) {})
+}
+
+// observe is echo that also tells where each connection comes from.
+func (l *lab) observe(i int, a netip.Addr) (netip.AddrPort, <-chan netip.Addr) {
+	l.t.Helper()
+	sources := make(chan netip.Addr, 16)
+	return l.serve(i, a, func(source netip.Addr) { sources <- source }), sources
+}
+
+func (l *lab) serve(i int, a netip.Addr, caller func(netip.Addr)) netip.AddrPort {
+	l.t.Helper()
 	ln, err := l.nodes[i].Device.Listen(context.Background(), "tcp", netip.AddrPortFrom(a, 0).String())
 	if err != nil {
 		l.t.Fatalf("listen on node %d: %v", i, err)
@@ -24,6 +36,9 @@ func (l *lab) echo(i int, a netip.Addr) netip.AddrPort {
 			c, err := ln.Accept()
 			if err != nil {
 				return
+			}
+			if remote, err := netip.ParseAddrPort(c.RemoteAddr().String()); err == nil {
+				caller(remote.Addr().Unmap())
 			}
 			go func() {
 				defer c.Close()

@@ -118,6 +118,8 @@ func (d *Device) Configure(ctx context.Context, c tunnel.Config) error {
 	if l.MTU == 0 {
 		l.MTU = tunnel.DefaultMTU
 	}
+	can := reach.New(c)
+	l.Sources = can.Sources() // for other programs on this machine as for this one
 	for _, p := range c.Peers {
 		l.Routes = append(l.Routes, p.AllowedIPs...)
 	}
@@ -135,7 +137,6 @@ func (d *Device) Configure(ctx context.Context, c tunnel.Config) error {
 	if err := errors.Join(d.wg.Load().Apply(c), d.linker.Apply(ctx, l)); err != nil {
 		return err
 	}
-	can := reach.New(c)
 	d.reach.Store(can)
 	d.open.Enforce(can)
 	return nil

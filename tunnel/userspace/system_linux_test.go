@@ -94,10 +94,20 @@ func TestSystemState(t *testing.T) {
 			}
 			want := link.Config{
 				Interface: ifName, MTU: tunnel.DefaultMTU, Addresses: c.Addresses, Routes: c.Peers[0].AllowedIPs, Blackhole: c.Blackhole,
+				Sources: []netip.Addr{c.Addresses[0].Addr(), c.Addresses[1].Addr()},
 			}
-			if d := cmp.Diff(want, observe(t, ns), cmpopts.EquateComparable(netip.Prefix{})); d != "" {
+			if d := cmp.Diff(want, observe(t, ns), cmpopts.EquateComparable(netip.Prefix{}, netip.Addr{})); d != "" {
 				t.Fatalf("-want +got:\n%s", d)
 			}
+		}
+		// Other programs on the machine send from the first address, too, although a lower one is there.
+		first := netip.MustParsePrefix("100.64.0.77/32")
+		c.Addresses = append([]netip.Prefix{first}, c.Addresses...)
+		if err := d.Configure(t.Context(), c); err != nil {
+			t.Fatal(err)
+		}
+		if got := observe(t, ns); len(got.Sources) != 2 || got.Sources[0] != first.Addr() {
+			t.Errorf("with another first address: sources %v", got.Sources)
 		}
 		c.MTU, c.Peers = 1420, nil
 		if err := d.Configure(t.Context(), c); err != nil {

@@ -33,13 +33,18 @@ func TestPlansUseTheIndexes(t *testing.T) {
 				return err
 			}
 		}
-		const p, inPool = `'10.0.7.9/32'::cidr`, ` AND side && int8range(-3, -2) AND kind = 'pool'`
+		const p = `'10.0.7.9/32'::cidr`
 		for _, query := range []string{
 			strings.NewReplacer("$1", p, "$2", "'allocation'").Replace(conflictRange),
-			`SELECT id, prefix FROM ranges WHERE prefix >>= ` + p + inPool,
+			strings.NewReplacer("$1", p, "$2", "'pool'").Replace(conflictRange),
+			`SELECT id, prefix FROM ranges WHERE kind = 'pool' AND prefix >>= ` + p + ` ORDER BY masklen(prefix) LIMIT 1`,
+			`SELECT FROM ranges AS a WHERE a.pool_id = 1 AND NOT EXISTS (SELECT FROM ranges AS p WHERE p.kind = 'pool' AND p.prefix >>= a.prefix)`,
 			selectRange + `WHERE prefix && ` + p + orderRange,
+			selectRange + `WHERE label = 'north'`,
 			selectRange + `WHERE owner = 'hub' AND owner <> ''` + orderRange,
-			`DELETE FROM ranges WHERE until <= 1`,
+			selectRange + `WHERE until <= 1 AND owner <> ''` + orderRange,
+			strings.Replace(sweepRanges, "$1", "1", 1),
+			strings.NewReplacer("$1", p, "$2", "10").Replace(overlappingHistory),
 		} {
 			plan, err := all(x.(*tx), value, `EXPLAIN `+query)
 			if err != nil {

@@ -101,17 +101,19 @@ func TestOpenRefuses(t *testing.T) {
 		prepare func(t *testing.T, url string) string
 		says    string
 	}{
-		"a newer schema":            {made(`INSERT INTO towpath.migrations VALUES (99, 'later', 0)`), "newer program"},
-		"another program's schema":  {empty(`CREATE SCHEMA towpath; CREATE TABLE towpath.t (a int)`), "another program"},
-		"a guard taken off":         {made(`DROP TRIGGER ranges_fixed ON towpath.ranges`), "ranges_fixed"},
-		"a guard switched off":      {made(`ALTER TABLE towpath.events DISABLE TRIGGER events_stay`), "events_stay"},
-		"every guard switched off":  {made(`ALTER TABLE towpath.ranges DISABLE TRIGGER ALL`), "foreign keys of ranges"},
-		"no exclusion":              {made(`ALTER TABLE towpath.ranges DROP CONSTRAINT ranges_disjoint`), "ranges_disjoint"},
-		"an exclusion of some":      {made(`ALTER TABLE towpath.ranges DROP CONSTRAINT ranges_disjoint, ADD CONSTRAINT ranges_disjoint EXCLUDE USING gist (prefix inet_ops WITH &&, side WITH &&) WHERE (kind <> 'pool')`), "ranges_disjoint"},
-		"a rule not validated":      {made(`ALTER TABLE towpath.ranges DROP CONSTRAINT ranges_in_pool, ADD CONSTRAINT ranges_in_pool CHECK (true) NOT VALID`), "ranges_in_pool"},
-		"a changed table":           {made(`ALTER TABLE towpath.sites ADD COLUMN color text`), "sites.color"},
-		"a function that does less": {made(`CREATE OR REPLACE FUNCTION towpath.refuse() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'`), "refuse"},
-		"a sly rule":                {made(`CREATE RULE sly AS ON INSERT TO towpath.tokens DO INSTEAD NOTHING`), "sly"},
+		"a newer schema":             {made(`INSERT INTO towpath.migrations VALUES (99, 'later', 0)`), "newer program"},
+		"another program's schema":   {empty(`CREATE SCHEMA towpath; CREATE TABLE towpath.t (a int)`), "another program"},
+		"a guard taken off":          {made(`DROP TRIGGER ranges_fixed ON towpath.ranges`), "ranges_fixed"},
+		"a guard switched off":       {made(`ALTER TABLE towpath.events DISABLE TRIGGER events_stay`), "events_stay"},
+		"every guard switched off":   {made(`ALTER TABLE towpath.ranges DISABLE TRIGGER ALL`), "foreign keys of ranges"},
+		"no exclusion":               {made(`ALTER TABLE towpath.ranges DROP CONSTRAINT ranges_disjoint`), "ranges_disjoint"},
+		"an exclusion of some":       {made(`ALTER TABLE towpath.ranges DROP CONSTRAINT ranges_disjoint, ADD CONSTRAINT ranges_disjoint EXCLUDE USING gist (prefix inet_ops WITH &&, side WITH &&, depth WITH &&) WHERE (kind <> 'pool')`), "ranges_disjoint"},
+		"labels that are not unique": {made(`ALTER TABLE towpath.ranges DROP CONSTRAINT ranges_label_key`), "ranges_label_key"},
+		"addresses for everybody":    {made(`DROP TRIGGER addresses_kept ON towpath.addresses`), "addresses_kept"},
+		"a rule not validated":       {made(`ALTER TABLE towpath.ranges DROP CONSTRAINT ranges_in_pool, ADD CONSTRAINT ranges_in_pool CHECK (true) NOT VALID`), "ranges_in_pool"},
+		"a changed table":            {made(`ALTER TABLE towpath.sites ADD COLUMN color text`), "sites.color"},
+		"a function that does less":  {made(`CREATE OR REPLACE FUNCTION towpath.refuse() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'`), "refuse"},
+		"a sly rule":                 {made(`CREATE RULE sly AS ON INSERT TO towpath.tokens DO INSTEAD NOTHING`), "sly"},
 		"another encoding": {func(t *testing.T, url string) string {
 			statements(t, url, `DROP DATABASE IF EXISTS latin`)
 			statements(t, url, `CREATE DATABASE latin ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0`)

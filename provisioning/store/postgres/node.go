@@ -11,31 +11,31 @@ import (
 // nodes implements store.Nodes.
 type nodes struct{ t *tx }
 
-const selectNode = `SELECT n.id, n.site, n.kind, n.public_key, n.address, n.facts, n.enrolled, n.last_seen, n.applied, n.apply_error,
+const selectNode = `SELECT n.id, n.site, n.kind, n.public_key, n.address, n.former, n.facts, n.enrolled, n.last_seen, n.applied, n.apply_error,
 	n.conditions, n.queues FROM nodes AS n `
 
 func scanNode(s scanner) (provisioning.Node, error) {
 	var v provisioning.Node
 	var enrolled, seen engine.Stamp
 	var applied int64
-	err := s.Scan(text(&v.ID), text(&v.Site), text(&v.Kind), engine.Fixed(v.PublicKey[:]), &v.Address, engine.Document{Into: &v.Facts},
-		&enrolled, &seen, &applied,
+	err := s.Scan(text(&v.ID), text(&v.Site), text(&v.Kind), engine.Fixed(v.PublicKey[:]), &v.Address, &v.Former,
+		engine.Document{Into: &v.Facts}, &enrolled, &seen, &applied,
 		text(&v.ApplyError), engine.Document{Into: &v.Conditions}, engine.Document{Into: &v.Queues})
 	v.Enrolled, v.LastSeen, v.Applied = enrolled.Time, seen.Time, uint64(applied)
 	return v, err
 }
 
 func (g nodes) Create(n provisioning.Node) error {
-	if err := engine.CheckAddress(n.Address); err != nil {
+	if err := engine.CheckAddresses(n.Address, n.Former); err != nil {
 		return engine.Wrap(err, "create the node %q", n.ID)
 	}
 	facts, conditions, queues, err := engine.Documents(n)
 	if err != nil {
 		return engine.Wrap(err, "create the node %q", n.ID)
 	}
-	_, err = g.t.exec(`INSERT INTO nodes (id, site, kind, public_key, address, facts, enrolled, last_seen, applied,
-		apply_error, conditions, queues) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)`,
-		n.ID, n.Site, n.Kind, n.PublicKey[:], n.Address, facts, engine.Nanos(n.Enrolled), engine.Nanos(n.LastSeen),
+	_, err = g.t.exec(`INSERT INTO nodes (id, site, kind, public_key, address, former, facts, enrolled, last_seen, applied,
+		apply_error, conditions, queues) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)`,
+		n.ID, n.Site, n.Kind, n.PublicKey[:], n.Address, n.Former, facts, engine.Nanos(n.Enrolled), engine.Nanos(n.LastSeen),
 		int64(n.Applied), n.ApplyError, conditions, queues)
 	return engine.Wrap(engine.Orphan(err), "create the node %q", n.ID)
 }
@@ -51,7 +51,7 @@ func (g nodes) ByKey(k wgkey.PublicKey) (provisioning.Node, error) {
 }
 
 func (g nodes) ByAddress(a netip.Addr) (provisioning.Node, error) {
-	v, err := one(g.t, scanNode, selectNode+`WHERE n.address = $1`, a)
+	v, err := one(g.t, scanNode, selectNode+`WHERE n.address = $1 OR n.former = $1`, a)
 	return v, engine.Wrap(err, "read the node at %v", a)
 }
 
@@ -67,6 +67,14 @@ func (g nodes) Report(n provisioning.Node) error {
 			facts, engine.Nanos(n.LastSeen), int64(n.Applied), n.ApplyError, conditions, queues, n.ID)
 	}
 	return engine.Wrap(err, "write the report of the node %q", n.ID)
+}
+
+func (g nodes) Readdress(id provisioning.NodeID, address, former netip.Addr) error {
+	err := engine.CheckAddresses(address, former)
+	if err == nil {
+		err = g.t.change(`UPDATE nodes SET address = $1, former = $2 WHERE id = $3`, address, former, id)
+	}
+	return engine.Wrap(err, "give the node %q the address %v", id, address)
 }
 
 func (g nodes) Remove(id provisioning.NodeID) error {

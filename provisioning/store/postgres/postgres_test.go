@@ -74,7 +74,7 @@ func TestRevisionWithinTransaction(t *testing.T) {
 	if err := s.Update(t.Context(), func(tx store.Tx) error {
 		look(tx)
 		for _, p := range []string{"10.0.0.0/16", "10.1.0.0/16", "10.2.0.0/16"} {
-			if _, err := tx.Ranges().Create(rangeOf(provisioning.RangePool, p, "")); err != nil {
+			if _, err := tx.Ranges().Create(storetest.RangeOf(provisioning.RangePool, p)); err != nil {
 				return err
 			}
 			if p != "10.2.0.0/16" {

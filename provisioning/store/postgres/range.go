@@ -16,26 +16,34 @@ import (
 type ranges struct{ t *tx }
 
 const (
-	selectRange = `SELECT id, kind, prefix, owner, note, created, until FROM ranges `
+	selectRange = `SELECT id, ` + rangeColumns + ` FROM ranges `
 	// The order of cidr is that of family, first address and length.
 	orderRange = ` ORDER BY prefix, kind <> 'pool', id`
+
+	insertRange = `INSERT INTO ranges (kind, prefix, owner, purpose, label, maps, note, created, until)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) RETURNING id`
 )
 
-// conflictRange finds the first range that will refuse a new one, for the words of the error. The interval of a foreign range has its id,
-// which is not known yet; one that no row has meets the same rows.
+// conflictRange finds the first range that will refuse a new one, for the words of the error. Some intervals have the id, which is not
+// known yet; one that no row has meets the same rows.
 const conflictRange = selectRange + `WHERE prefix && $1 AND side && CASE $2::text
-	WHEN 'pool' THEN int8range(-3, -2)
-	WHEN 'reserved' THEN int8range(-1, 0)
-	WHEN 'allocation' THEN int8range(-1, NULL)
-	ELSE int8range(9223372036854775806, 9223372036854775807) END` + orderRange + ` LIMIT 1`
+	WHEN 'foreign' THEN int8range(-9223372036854775807, -9223372036854775806)
+	WHEN 'reserved' THEN int8range(0, 1)
+	WHEN 'allocation' THEN int8range(NULL, NULL)
+	WHEN 'pool' THEN int8range(1, NULL)
+	ELSE int8range(9223372036854775806, 9223372036854775807) END
+AND depth && CASE $2::text
+	WHEN 'allocation' THEN int4range(masklen($1) + 1, NULL)
+	WHEN 'pool' THEN int4range(masklen($1), masklen($1), '[]')
+	ELSE int4range(NULL, NULL) END` + orderRange + ` LIMIT 1`
 
-const insertRange = `INSERT INTO ranges (kind, prefix, owner, note, created, until) VALUES ($1, $2, $3, $4, $5, $6) RETURNING id`
+const sweepRanges = `WITH ranges AS (DELETE FROM ranges WHERE until <= $1 AND owner = '' RETURNING *) ` + selectRange + orderRange
 
 func scanRange(s scanner) (provisioning.Range, error) {
 	var v provisioning.Range
-	var created, until engine.Stamp
-	err := s.Scan(&v.ID, text(&v.Kind), &v.Prefix, text(&v.Owner), text(&v.Note), &created, &until)
-	v.Created, v.Until = created.Time, until.Time
+	var c rangeScan
+	err := s.Scan(append([]any{&v.ID}, c.into(&v)...)...)
+	c.finish(&v)
 	return v, err
 }
 
@@ -46,12 +54,12 @@ func (g ranges) Create(r provisioning.Range) (provisioning.Range, error) {
 
 // create asks for what is in the way together with the insert: after a refusal the transaction answers nothing more.
 func (g ranges) create(r provisioning.Range) (provisioning.Range, error) {
-	if err := engine.CheckPrefix(r.Prefix); err != nil {
+	if err := r.Validate(); err != nil {
 		return r, err
 	}
 	var b pgx.Batch
 	b.Queue(conflictRange, plain([]any{r.Prefix, r.Kind})...)
-	b.Queue(insertRange, plain([]any{r.Kind, r.Prefix, r.Owner, r.Note, engine.Nanos(r.Created), engine.Nanos(r.Until)})...)
+	b.Queue(insertRange, plain(rangeArgs(r))...)
 	res := g.t.sql.SendBatch(g.t.ctx, &b)
 	var others []provisioning.Range
 	other, lookErr := scanRange(res.QueryRow())
@@ -62,7 +70,7 @@ func (g ranges) create(r provisioning.Range) (provisioning.Range, error) {
 	err = translate(g.t.note(errors.Join(err, res.Close())))
 	switch {
 	case errors.Is(err, store.ErrOverlap):
-		return r, engine.InTheWay(err, r.Kind, others)
+		return r, engine.InTheWay(err, r, others)
 	case errors.Is(err, store.ErrInUse):
 		// The pool was removed by somebody else while its allocation was on the way.
 		return r, store.ErrOutside
@@ -73,6 +81,16 @@ func (g ranges) create(r provisioning.Range) (provisioning.Range, error) {
 	}
 	g.t.revised = true
 	return r, nil
+}
+
+func (g ranges) ByID(id int64) (provisioning.Range, error) {
+	v, err := one(g.t, scanRange, selectRange+`WHERE id = $1`, id)
+	return v, engine.Wrap(err, "read the range %d", id)
+}
+
+func (g ranges) ByLabel(label string) (provisioning.Range, error) {
+	v, err := one(g.t, scanRange, selectRange+`WHERE label = $1`, label)
+	return v, engine.Wrap(err, "read the range %q", label)
 }
 
 func (g ranges) List() ([]provisioning.Range, error) {
@@ -86,7 +104,7 @@ func (g ranges) Of(owner string) ([]provisioning.Range, error) {
 }
 
 func (g ranges) Overlapping(p netip.Prefix) ([]provisioning.Range, error) {
-	if err := engine.CheckPrefix(p); err != nil {
+	if err := provisioning.CheckPrefix(p); err != nil {
 		return nil, err
 	}
 	v, err := all(g.t, scanRange, selectRange+`WHERE prefix && $1`+orderRange, p)
@@ -105,12 +123,39 @@ func (g ranges) Revision() (uint64, error) {
 	return v, engine.Wrap(err, "read the revision of the ranges")
 }
 
+func (g ranges) Describe(id int64, label, note string) error {
+	return engine.Wrap(g.describe(id, label, note), "describe the range %d", id)
+}
+
+func (g ranges) describe(id int64, label, note string) error {
+	r, err := g.ByID(id)
+	if err != nil {
+		return err
+	}
+	r.Label, r.Note = label, note
+	if err := r.Validate(); err != nil {
+		return err
+	}
+	return g.t.change(`UPDATE ranges SET label = $1, note = $2 WHERE id = $3`, maybeLabel(label), note, id)
+}
+
+func (g ranges) End(id int64, until time.Time) error {
+	err := g.t.change(`UPDATE ranges SET until = $1 WHERE id = $2 AND kind = 'allocation' AND owner <> ''`, engine.Nanos(until), id)
+	return engine.Wrap(err, "set the end of the range %d", id)
+}
+
 func (g ranges) Quarantine(id int64, until time.Time) error {
 	if err := engine.CheckQuarantine(until); err != nil {
 		return err
 	}
-	err := g.t.change(`UPDATE ranges SET owner = '', until = $1 WHERE id = $2 AND kind IN ('allocation', 'reserved')`, engine.Nanos(until), id)
+	err := g.t.change(`UPDATE ranges SET owner = '', label = NULL, until = $1 WHERE id = $2 AND kind IN ('allocation', 'reserved')`,
+		engine.Nanos(until), id)
 	return engine.Wrap(err, "quarantine the range %d", id)
+}
+
+func (g ranges) Ended(now time.Time) ([]provisioning.Range, error) {
+	v, err := all(g.t, scanRange, selectRange+`WHERE until <= $1 AND owner <> ''`+orderRange, engine.Nanos(now))
+	return v, engine.Wrap(err, "find what has ended")
 }
 
 func (g ranges) Remove(id int64) error {
@@ -119,8 +164,8 @@ func (g ranges) Remove(id int64) error {
 	return engine.Wrap(err, "remove the range %d", id)
 }
 
-func (g ranges) Sweep(now time.Time) (int, error) {
-	n, err := g.t.exec(`DELETE FROM ranges WHERE until <= $1`, engine.Nanos(now))
-	g.t.revised = g.t.revised || n > 0
-	return n, engine.Wrap(err, "remove what left quarantine")
+func (g ranges) Sweep(now time.Time) ([]provisioning.Range, error) {
+	v, err := all(g.t, scanRange, sweepRanges, engine.Nanos(now))
+	g.t.revised = g.t.revised || len(v) > 0
+	return v, engine.Wrap(err, "remove what left quarantine")
 }

@@ -1,6 +1,8 @@
 package postgres
 
 import (
+	"net/netip"
+
 	"github.com/towpath/towpath/provisioning"
 	"github.com/towpath/towpath/provisioning/store/internal/engine"
 )
@@ -8,20 +10,24 @@ import (
 // services implements store.Services.
 type services struct{ t *tx }
 
-const selectService = `SELECT id, site, name, protocol, ae_title, receiver, mode, target, port, created FROM services `
+const selectService = `SELECT id, site, name, protocol, ae_title, receiver, mode, target, port, address, created FROM services `
 
 func scanService(s scanner) (provisioning.Service, error) {
 	var v provisioning.Service
 	var created engine.Stamp
-	err := s.Scan(text(&v.ID), text(&v.Site), text(&v.Name), text(&v.Protocol), text(&v.AETitle), text(&v.Receiver), text(&v.Mode), text(&v.Target), &v.Port, &created)
+	err := s.Scan(text(&v.ID), text(&v.Site), text(&v.Name), text(&v.Protocol), text(&v.AETitle), text(&v.Receiver), text(&v.Mode), text(&v.Target), &v.Port,
+		&v.Address, &created)
 	v.Created = created.Time
 	return v, err
 }
 
 func (g services) Create(s provisioning.Service) error {
-	_, err := g.t.exec(`INSERT INTO services (id, site, name, protocol, ae_title, receiver, mode, target, port, created)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)`,
-		s.ID, s.Site, s.Name, s.Protocol, s.AETitle, s.Receiver, s.Mode, s.Target, s.Port, engine.Nanos(s.Created))
+	err := engine.CheckOptionalAddress(s.Address)
+	if err == nil {
+		_, err = g.t.exec(`INSERT INTO services (id, site, name, protocol, ae_title, receiver, mode, target, port, address, created)
+			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)`, s.ID, s.Site, s.Name, s.Protocol, s.AETitle, s.Receiver, s.Mode, s.Target,
+			s.Port, s.Address, engine.Nanos(s.Created))
+	}
 	return engine.Wrap(engine.Orphan(err), "create the service %q", s.Name)
 }
 
@@ -38,6 +44,14 @@ func (g services) ByName(name string) (provisioning.Service, error) {
 func (g services) List() ([]provisioning.Service, error) {
 	v, err := all(g.t, scanService, selectService+`ORDER BY name`)
 	return v, engine.Wrap(err, "list the services")
+}
+
+func (g services) Readdress(id provisioning.ServiceID, address netip.Addr) error {
+	err := engine.CheckOptionalAddress(address)
+	if err == nil {
+		err = g.t.change(`UPDATE services SET address = $1 WHERE id = $2`, address, id)
+	}
+	return engine.Wrap(err, "give the service %q the address %v", id, address)
 }
 
 func (g services) Remove(id provisioning.ServiceID) error {

@@ -84,6 +84,7 @@ func (t *tx) Tokens() store.Tokens     { return tokens{t} }
 func (t *tx) Services() store.Services { return services{t} }
 func (t *tx) Grants() store.Grants     { return grants{t} }
 func (t *tx) Ranges() store.Ranges     { return ranges{t} }
+func (t *tx) History() store.History   { return history{t} }
 func (t *tx) Events() store.Events     { return events{t} }
 
 // scanner is a row.
@@ -164,6 +165,9 @@ func translate(err error) error {
 	case "23503": // foreign_key_violation
 		return fmt.Errorf("%w: %w", store.ErrInUse, err)
 	case "23P01": // exclusion_violation
+		if e.ConstraintName == "ranges_once" {
+			return fmt.Errorf("%w: %w", store.ErrExists, err)
+		}
 		return store.ErrOverlap
 	case "23514": // check_violation
 		if e.ConstraintName == "ranges_in_pool" {

@@ -89,6 +89,18 @@ func TestOpenRefuses(t *testing.T) {
 			}
 			statement(t, path, `DROP TRIGGER ranges_plan`)
 		}, "ranges_plan"},
+		"a blind guard": {func(t *testing.T, path string) {
+			if err := openAt(t, path).Close(); err != nil {
+				t.Fatal(err)
+			}
+			statement(t, path, `DROP VIEW pool_lengths; CREATE VIEW pool_lengths (family, bits) AS SELECT 4, 96`)
+		}, "pool_lengths"},
+		"a rule less": {func(t *testing.T, path string) {
+			if err := openAt(t, path).Close(); err != nil {
+				t.Fatal(err)
+			}
+			statement(t, path, `DROP INDEX ranges_once`)
+		}, "ranges_once"},
 		"a changed table": {func(t *testing.T, path string) {
 			if err := openAt(t, path).Close(); err != nil {
 				t.Fatal(err)

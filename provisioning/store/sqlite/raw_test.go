@@ -2,9 +2,7 @@ package sqlite
 
 import (
 	"database/sql"
-	"errors"
 	"fmt"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -13,6 +11,7 @@ import (
 
 	"github.com/towpath/towpath/provisioning"
 	"github.com/towpath/towpath/provisioning/store"
+	"github.com/towpath/towpath/provisioning/store/storetest"
 )
 
 // raw opens the file as any other program would, with nothing of ours but the schema in it.
@@ -26,112 +25,19 @@ func raw(t testing.TB, path string) *sql.DB {
 	return db
 }
 
-// insert is the text of an INSERT of a prefix into ranges, by whichever verb.
-func insert(t testing.TB, verb string, kind provisioning.RangeKind, prefix string) string {
+// fixture is storetest.Fixture in a file.
+func fixture(t *testing.T) (*Store, *sql.DB) {
 	t.Helper()
-	s, err := spanOf(netip.MustParsePrefix(prefix))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return fmt.Sprintf(`%s INTO ranges (kind, family, bits, lo, hi, prefix_text, owner, note) VALUES ('%s', %d, %d, x'%x', x'%x', '%s', 'raw', '')`,
-		verb, kind, s.family, s.bits, s.lo, s.hi, prefix)
-}
-
-// TestRawSQLIsRefused goes around the program: whatever it believes, the file itself keeps the plan free of overlaps and the audit
-// trail whole.
-func TestRawSQLIsRefused(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "towpath.db")
 	s := openAt(t, path)
-	if err := s.Update(t.Context(), func(tx store.Tx) error {
-		if _, err := tx.Bump(); err != nil {
-			return err
-		}
-		for range 3 {
-			if _, err := tx.Events().Append(provisioning.Event{At: time.Unix(1, 0), Action: "a"}); err != nil {
-				return err
-			}
-		}
-		for _, r := range []provisioning.Range{
-			{Kind: provisioning.RangePool, Prefix: netip.MustParsePrefix("10.64.0.0/16")},
-			{Kind: provisioning.RangePool, Prefix: netip.MustParsePrefix("fd00::/48")},
-			{Kind: provisioning.RangeAllocation, Prefix: netip.MustParsePrefix("10.64.4.0/24"), Owner: "site_a"},
-			{Kind: provisioning.RangeReserved, Prefix: netip.MustParsePrefix("10.64.6.0/24")},
-			{Kind: provisioning.RangeForeign, Prefix: netip.MustParsePrefix("10.64.128.0/17")},
-			{Kind: provisioning.RangeForeign, Prefix: netip.MustParsePrefix("10.64.128.0/24")},
-			{Kind: provisioning.RangeAllocation, Prefix: netip.MustParsePrefix("fd00:0:0:4::/64"), Owner: "site_a"},
-		} {
-			if _, err := tx.Ranges().Create(r); err != nil {
-				return err
-			}
-		}
-		return nil
-	}); err != nil {
-		t.Fatal(err)
-	}
-	const zero, ones = "00000000000000000000ffff", "ffffffffffffffffffffffffffffffff"
-	row := func(family, bits int, lo, hi string) string {
-		return fmt.Sprintf(`INSERT INTO ranges (kind, family, bits, lo, hi, prefix_text, owner, note) VALUES ('foreign', %d, %d, %s, %s, '', '', '')`,
-			family, bits, lo, hi)
-	}
-	statements := map[string]string{
-		"REPLACE of a pool by its id": `INSERT OR REPLACE INTO ranges SELECT * FROM ranges WHERE id = 1`,
-		"REPLACE of a pool by something else": strings.Replace(strings.Replace(insert(t, "INSERT OR REPLACE", provisioning.RangeForeign, "11.0.0.0/8"),
-			"(kind", "(id, kind", 1), "VALUES (", "VALUES (1, ", 1),
-		"upsert that moves a prefix":         `INSERT INTO ranges SELECT * FROM ranges WHERE id = 3 ON CONFLICT (id) DO UPDATE SET hi = x'` + ones + `'`,
-		"update of hi":                       `UPDATE ranges SET hi = x'` + zero + `0a4004fe' WHERE id = 3`,
-		"update of bits":                     `UPDATE ranges SET bits = 128 WHERE id = 3`,
-		"update of kind":                     `UPDATE ranges SET kind = 'foreign' WHERE id = 3`,
-		"update of the id":                   `UPDATE ranges SET id = 99 WHERE id = 3`,
-		"update of the rowid":                `UPDATE OR REPLACE ranges SET rowid = 1 WHERE id = 3`,
-		"delete of a pool in use":            `DELETE FROM ranges WHERE id = 1`,
-		"delete of everything":               `DELETE FROM ranges`,
-		"quarantine with an owner":           `UPDATE ranges SET until = 1 WHERE id = 3`,
-		"quarantine of a pool":               `UPDATE ranges SET until = 1, owner = '' WHERE id = 1`,
-		"hi before lo":                       row(4, 120, "x'"+zero+"0a000100'", "x'"+zero+"0a0000ff'"),
-		"hi too high":                        row(4, 120, "x'"+zero+"0a000000'", "x'"+zero+"0a0001ff'"),
-		"hi too low":                         row(4, 120, "x'"+zero+"0a000000'", "x'"+zero+"0a0000fe'"),
-		"lo not aligned":                     row(4, 121, "x'"+zero+"0a000040'", "x'"+zero+"0a0000bf'"),
-		"lo not aligned inside a digit":      row(4, 126, "x'"+zero+"0a000001'", "x'"+zero+"0a000004'"),
-		"not a run":                          row(4, 120, "x'"+zero+"0a000000'", "x'"+zero+"0aff00ff'"),
-		"IPv4 too short":                     row(4, 95, "x'"+zero+"00000000'", "x'"+zero+"ffffffff'"),
-		"too long":                           row(6, 129, "x'"+ones+"'", "x'"+ones+"'"),
-		"IPv6 dressed as IPv4":               row(4, 128, "x'"+ones+"'", "x'"+ones+"'"),
-		"IPv4 dressed as IPv6":               row(6, 128, "x'"+zero+"0a000000'", "x'"+zero+"0a000000'"),
-		"addresses as text":                  row(4, 128, "'10.0.0.1'", "'10.0.0.1'"),
-		"short addresses":                    row(4, 128, "x'0a000001'", "x'0a000001'"),
-		"no address":                         row(4, 128, "NULL", "NULL"),
-		"another family":                     row(5, 128, "x'"+ones+"'", "x'"+ones+"'"),
-		"update of an event":                 `UPDATE events SET detail = 'nothing to see' WHERE seq = 2`,
-		"delete of an event":                 `DELETE FROM events WHERE seq = 3`,
-		"REPLACE of an event":                `INSERT OR REPLACE INTO events SELECT * FROM events WHERE seq = 2`,
-		"REPLACE of the last event":          `INSERT OR REPLACE INTO events SELECT * FROM events WHERE seq = 3`,
-		"event with a gap":                   `INSERT INTO events SELECT 5, at, actor, action, subject, detail, hash, hash FROM events WHERE seq = 3`,
-		"event without a predecessor":        `INSERT INTO events SELECT 4, at, actor, action, subject, detail, zeroblob(32), hash FROM events WHERE seq = 3`,
-		"event before the first":             `INSERT INTO events SELECT 0, at, actor, action, subject, detail, zeroblob(32), hash FROM events WHERE seq = 3`,
-		"generation that falls":              `UPDATE network SET generation = 0`,
-		"delete of the network":              `DELETE FROM network`,
-		"a second network":                   `INSERT INTO network VALUES (2, 9, 9)`,
-		"a key that is too short":            `INSERT INTO nodes SELECT 'n', 's', 'k', x'01', zeroblob(16), '', '{}', 0, 0, 0, '', '[]', '[]'`,
-		"pool over a pool":                   insert(t, "INSERT", provisioning.RangePool, "10.0.0.0/8"),
-		"pool in a pool":                     insert(t, "INSERT", provisioning.RangePool, "10.64.9.0/24"),
-		"allocation over an allocation":      insert(t, "INSERT", provisioning.RangeAllocation, "10.64.4.0/23"),
-		"allocation in an allocation":        insert(t, "INSERT", provisioning.RangeAllocation, "10.64.4.77/32"),
-		"same, or ignored":                   insert(t, "INSERT OR IGNORE", provisioning.RangeAllocation, "10.64.4.77/32"),
-		"same, or replaced":                  insert(t, "INSERT OR REPLACE", provisioning.RangeAllocation, "10.64.4.0/24"),
-		"same, or failed":                    insert(t, "INSERT OR FAIL", provisioning.RangeAllocation, "10.64.4.0/24"),
-		"allocation over a reservation":      insert(t, "INSERT", provisioning.RangeAllocation, "10.64.6.0/24"),
-		"reservation over an allocation":     insert(t, "INSERT", provisioning.RangeReserved, "10.64.0.0/16"),
-		"allocation inside a foreign range":  insert(t, "INSERT", provisioning.RangeAllocation, "10.64.200.0/24"),
-		"allocation in the nested foreign":   insert(t, "INSERT", provisioning.RangeAllocation, "10.64.128.8/29"),
-		"allocation around a foreign range":  insert(t, "INSERT", provisioning.RangeAllocation, "10.64.0.0/16"),
-		"foreign range over an allocation":   insert(t, "INSERT", provisioning.RangeForeign, "10.0.0.0/8"),
-		"foreign range in an allocation":     insert(t, "INSERT", provisioning.RangeForeign, "10.64.4.128/25"),
-		"allocation outside":                 insert(t, "INSERT", provisioning.RangeAllocation, "10.65.0.0/24"),
-		"IPv6 allocation in an allocation":   insert(t, "INSERT", provisioning.RangeAllocation, "fd00:0:0:4::1/128"),
-		"IPv6 foreign range over everything": insert(t, "INSERT", provisioning.RangeForeign, "::/0"),
-	}
-	before := dump(t, s)
-	db := raw(t, path)
+	storetest.Fixture(t, s)
+	return s, raw(t, path)
+}
+
+// refuse runs statements that must each be refused by a rule, and checks that nothing was changed.
+func refuse(t *testing.T, s *Store, db *sql.DB, statements map[string]string) {
+	t.Helper()
+	before := storetest.Dump(t, s)
 	for what, statement := range statements {
 		_, err := db.ExecContext(t.Context(), statement)
 		if err == nil {
@@ -140,43 +46,89 @@ func TestRawSQLIsRefused(t *testing.T) {
 			t.Errorf("%s was refused for another reason: %v", what, err)
 		}
 	}
-	if after := dump(t, s); after != before {
+	if after := storetest.Dump(t, s); after != before {
 		t.Errorf("refused statements changed the data from\n%s\nto\n%s", before, after)
 	}
-	// The same way in, with something harmless: the refusals above are not for another reason.
-	for _, statement := range []string{
-		insert(t, "INSERT", provisioning.RangeAllocation, "10.64.5.0/24"),
-		insert(t, "INSERT", provisioning.RangeForeign, "10.64.128.0/17"),
-		row(4, 126, "x'"+zero+"0b000004'", "x'"+zero+"0b000007'"),
-		`UPDATE ranges SET note = 'seen' WHERE id = 3`,
-	} {
+}
+
+// take runs statements that must be taken: where others were refused, it was not for another reason.
+func take(t *testing.T, db *sql.DB, statements ...string) {
+	t.Helper()
+	for _, statement := range statements {
 		if _, err := db.ExecContext(t.Context(), statement); err != nil {
 			t.Errorf("%s: %v", statement, err)
 		}
 	}
 }
 
-// dump is the plan and the trail as text.
-func dump(t testing.TB, s *Store) string {
-	t.Helper()
-	var b strings.Builder
-	if err := s.View(t.Context(), func(tx store.Tx) error {
-		rows, err := tx.Ranges().List()
-		if err != nil {
-			return err
-		}
-		events, err := tx.Events().List(0, 100)
-		if err != nil {
-			return err
-		}
-		g, err := tx.Generation()
-		fmt.Fprintln(&b, rows, events, g)
-		return err
-	}); err != nil {
-		t.Fatal(err)
+// TestRawSQLIsRefused goes around the program: whatever it believes, the file itself keeps the audit trail and the history whole, the
+// generation rising and every address given once. For the plan see TestRawRangesAreRefused.
+func TestRawSQLIsRefused(t *testing.T) {
+	s, db := fixture(t)
+	address := func(last int) string { return fmt.Sprintf("x'00000000000000000000ffff0a4004%02x'", last) }
+	node := func(verb, id, address, former string) string {
+		return verb + ` INTO nodes (id, site, kind, public_key, address, address_text, former, former_text, facts, applied, apply_error, conditions, queues)
+			VALUES ('` + id + `', 'site_a', 'k', randomblob(32), ` + address + `, '', ` + former + `, '', '{}', 0, '', '[]', '[]')`
 	}
-	return b.String()
+	service := func(verb, id, address string) string {
+		return verb + ` INTO services (id, site, name, protocol, ae_title, receiver, mode, target, port, address, address_text)
+			VALUES ('` + id + `', 'site_a', '` + id + `', '', '', '', '', '', 99, ` + address + `, '')`
+	}
+	refuse(t, s, db, map[string]string{
+		"update of an event":            `UPDATE events SET detail = 'nothing to see' WHERE seq = 2`,
+		"delete of an event":            `DELETE FROM events WHERE seq = 3`,
+		"REPLACE of an event":           `INSERT OR REPLACE INTO events SELECT * FROM events WHERE seq = 2`,
+		"REPLACE of the last event":     `INSERT OR REPLACE INTO events SELECT * FROM events WHERE seq = 3`,
+		"event with a gap":              `INSERT INTO events SELECT 5, at, actor, action, subject, detail, hash, hash FROM events WHERE seq = 3`,
+		"event without a predecessor":   `INSERT INTO events SELECT 4, at, actor, action, subject, detail, zeroblob(32), hash FROM events WHERE seq = 3`,
+		"event before the first":        `INSERT INTO events SELECT 0, at, actor, action, subject, detail, zeroblob(32), hash FROM events WHERE seq = 3`,
+		"update of the history":         `UPDATE range_history SET actor = 'nobody' WHERE seq = 2`,
+		"delete of the history":         `DELETE FROM range_history WHERE seq = 3`,
+		"delete of all history":         `DELETE FROM range_history`,
+		"REPLACE of history":            `INSERT OR REPLACE INTO range_history SELECT * FROM range_history WHERE seq = 3`,
+		"upsert of history":             `INSERT INTO range_history SELECT * FROM range_history WHERE seq = 3 ON CONFLICT (seq) DO UPDATE SET actor = ''`,
+		"history with a gap":            strings.Replace(copyHistory, "seq + 1", "seq + 2", 1),
+		"history before the first":      strings.Replace(copyHistory, "seq + 1", "0", 1),
+		"history of no range":           strings.Replace(copyHistory, "lo, hi", "hi, lo", 1),
+		"generation that falls":         `UPDATE network SET generation = 0`,
+		"delete of the network":         `DELETE FROM network`,
+		"a second network":              `INSERT INTO network VALUES (2, 9, 9)`,
+		"a key that is too short":       strings.Replace(node("INSERT", "n", address(99), "NULL"), "randomblob(32)", "x'01'", 1),
+		"an address that is too short":  node("INSERT", "n", "x'0a400463'", "NULL"),
+		"a former that is too short":    node("INSERT", "n", address(99), "x'0a400463'"),
+		"its own former":                node("INSERT", "n", address(99), address(99)),
+		"no address":                    node("INSERT", "n", "NULL", "NULL"),
+		"an address that is taken":      node("INSERT", "n", address(1), "NULL"),
+		"another's former":              node("INSERT", "n", address(2), "NULL"),
+		"a service's":                   node("INSERT", "n", address(5), "NULL"),
+		"former that is taken":          node("INSERT", "n", address(99), address(1)),
+		"former as another's":           node("INSERT", "n", address(99), address(2)),
+		"former a service's":            node("INSERT", "n", address(99), address(5)),
+		"REPLACE with another's former": node("REPLACE", "node_2", address(2), "NULL"),
+		"REPLACE with a service's":      node("REPLACE", "node_2", address(5), "NULL"),
+		"REPLACE, former of another":    node("REPLACE", "node_2", address(99), address(1)),
+		"moved to another":              `UPDATE nodes SET address = ` + address(1) + ` WHERE id = 'node_2'`,
+		"moved to a former":             `UPDATE OR REPLACE nodes SET address = ` + address(2) + ` WHERE id = 'node_2'`,
+		"moved to a service":            `UPDATE OR REPLACE nodes SET address = ` + address(5) + ` WHERE id = 'node_2'`,
+		"former of another moved":       `UPDATE OR REPLACE nodes SET former = ` + address(1) + ` WHERE id = 'node_2'`,
+		"former moved to a service":     `UPDATE OR REPLACE nodes SET former = ` + address(5) + ` WHERE id = 'node_2'`,
+		"service at a service":          service("INSERT", "s", address(5)),
+		"service at a node":             service("INSERT", "s", address(1)),
+		"service at a former node":      service("INSERT", "s", address(2)),
+		"REPLACE of a service":          service("REPLACE", "svc_a", address(1)),
+		"service moved to a service":    `UPDATE services SET address = ` + address(5) + ` WHERE id = 'svc_b'`,
+		"service moved to a node":       `UPDATE OR REPLACE services SET address = ` + address(1) + ` WHERE id = 'svc_b'`,
+		"service moved to a former":     `UPDATE OR REPLACE services SET address = ` + address(2) + ` WHERE id = 'svc_b'`,
+		"service nowhere":               `UPDATE services SET address = x'00' WHERE id = 'svc_b'`,
+	})
+	take(t, db, copyHistory, node("INSERT", "n", address(99), address(98)), service("INSERT", "s", address(97)),
+		`UPDATE nodes SET address = `+address(4)+`, former = `+address(3)+` WHERE id = 'node_2'`,
+		`UPDATE services SET address = `+address(96)+` WHERE id = 'svc_b'`, `UPDATE nodes SET former = `+address(95)+` WHERE id = 'node_1'`)
 }
+
+// copyHistory appends the last entry again.
+const copyHistory = `INSERT INTO range_history SELECT seq + 1, at, actor, action, owner_name, range_id, kind, family, bits, lo, hi, prefix_text, owner,
+	purpose, label, maps, maps_text, note, created, until FROM range_history ORDER BY seq DESC LIMIT 1`
 
 // TestTamperingShows breaks the trail with the guards taken off, as someone with the file in hand can.
 func TestTamperingShows(t *testing.T) {
@@ -243,44 +195,4 @@ func trailOf(t *testing.T, n int) []byte {
 		t.Fatal(err)
 	}
 	return b
-}
-
-// TestRawWritersSideBySide lets two Stores and a raw connection write to one file: whoever comes second waits, nobody fails.
-func TestRawWritersSideBySide(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "towpath.db")
-	stores := []*Store{openAt(t, path), openAt(t, path)}
-	if err := stores[0].Update(t.Context(), func(tx store.Tx) error {
-		_, err := tx.Ranges().Create(provisioning.Range{Kind: provisioning.RangePool, Prefix: netip.MustParsePrefix("10.64.0.0/16")})
-		return err
-	}); err != nil {
-		t.Fatal(err)
-	}
-	done := make(chan int)
-	const each = 40
-	for w := range 6 {
-		go func() {
-			n := 0
-			for i := range each {
-				p := netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 64, byte(i), byte(w%3) * 64}), 26)
-				err := stores[w%2].Update(t.Context(), func(tx store.Tx) error {
-					_, err := tx.Ranges().Create(provisioning.Range{Kind: provisioning.RangeAllocation, Prefix: p, Owner: "x"})
-					return err
-				})
-				switch {
-				case err == nil:
-					n++
-				case !errors.Is(err, store.ErrOverlap):
-					t.Error(err)
-				}
-			}
-			done <- n
-		}()
-	}
-	total := 0
-	for range 6 {
-		total += <-done
-	}
-	if total != 3*each {
-		t.Errorf("%d allocations were made of %d distinct prefixes", total, 3*each)
-	}
 }

@@ -11,20 +11,23 @@ import (
 // tokens implements store.Tokens.
 type tokens struct{ t *tx }
 
-const selectToken = `SELECT id, site, kind, hash, created, expires, used, used_by, revoked FROM tokens ` //nolint:gosec // column names
+const selectToken = `SELECT id, site, kind, hash, address, created, expires, used, used_by, revoked FROM tokens ` //nolint:gosec // column names
 
 func scanToken(s scanner) (provisioning.Token, error) {
 	var v provisioning.Token
 	var created, expires, used, revoked engine.Stamp
-	err := s.Scan(&v.ID, &v.Site, &v.Kind, engine.Fixed(v.Hash[:]), &created, &expires, &used, &v.UsedBy, &revoked)
+	err := s.Scan(&v.ID, &v.Site, &v.Kind, engine.Fixed(v.Hash[:]), maybeAddr{&v.Address}, &created, &expires, &used, &v.UsedBy, &revoked)
 	v.Created, v.Expires, v.Used, v.Revoked = created.Time, expires.Time, used.Time, revoked.Time
 	return v, err
 }
 
 func (g tokens) Create(k provisioning.Token) error {
-	_, err := g.t.exec(`INSERT INTO tokens (id, site, kind, hash, created, expires, used, used_by, revoked)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`,
-		k.ID, k.Site, k.Kind, k.Hash[:], engine.Nanos(k.Created), engine.Nanos(k.Expires), engine.Nanos(k.Used), k.UsedBy, engine.Nanos(k.Revoked))
+	err := engine.CheckOptionalAddress(k.Address)
+	if err == nil {
+		_, err = g.t.exec(`INSERT INTO tokens (id, site, kind, hash, address, address_text, created, expires, used, used_by, revoked)
+			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`, k.ID, k.Site, k.Kind, k.Hash[:], maybeBlobOf(k.Address), maybeText(k.Address),
+			engine.Nanos(k.Created), engine.Nanos(k.Expires), engine.Nanos(k.Used), k.UsedBy, engine.Nanos(k.Revoked))
+	}
 	return engine.Wrap(engine.Orphan(err), "create the token %q", k.ID)
 }
 

@@ -48,6 +48,7 @@ func (t *tx) Tokens() store.Tokens     { return tokens{t} }
 func (t *tx) Services() store.Services { return services{t} }
 func (t *tx) Grants() store.Grants     { return grants{t} }
 func (t *tx) Ranges() store.Ranges     { return ranges{t} }
+func (t *tx) History() store.History   { return history{t} }
 func (t *tx) Events() store.Events     { return events{t} }
 
 // scanner is a row.
@@ -157,6 +158,8 @@ func translate(err error) error {
 			return store.ErrOutside
 		case strings.Contains(e.Error(), "towpath.in_use"):
 			return store.ErrInUse
+		case strings.Contains(e.Error(), "towpath.exists"):
+			return fmt.Errorf("%w: %w", store.ErrExists, err)
 		}
 	}
 	return err

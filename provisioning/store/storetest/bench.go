@@ -49,7 +49,9 @@ func Allocate(tx store.Tx, space *ipam.Space, i int) (netip.Prefix, error) {
 	if err != nil {
 		return p, err
 	}
-	_, err = tx.Ranges().Create(provisioning.Range{Kind: provisioning.RangeAllocation, Prefix: p, Owner: fmt.Sprint("site_", i/3)})
+	_, err = tx.Ranges().Create(provisioning.Range{
+		Kind: provisioning.RangeAllocation, Prefix: p, Owner: fmt.Sprint("site_", i/3), Purpose: provisioning.PurposeOverlay,
+	})
 	return p, err
 }
 

@@ -1,14 +1,8 @@
 package storetest
 
 import (
-	"errors"
-	"fmt"
-	"net/netip"
 	"slices"
-	"testing"
 	"time"
-
-	"pgregory.net/rapid"
 
 	"github.com/towpath/towpath/provisioning"
 	"github.com/towpath/towpath/provisioning/store"
@@ -17,33 +11,87 @@ import (
 // plan is the naive address plan: a list, compared pair by pair.
 type plan []provisioning.Range
 
+// clash says whether two ranges may not both be there, whichever comes second.
+func clash(a, b provisioning.Range) bool {
+	if !a.Prefix.Overlaps(b.Prefix) {
+		return false
+	}
+	either := func(x, y provisioning.RangeKind) bool {
+		return a.Kind == x && b.Kind == y || a.Kind == y && b.Kind == x
+	}
+	holds := func(outer, inner provisioning.Range) bool {
+		return outer.Kind == allocation && inner.Kind == pool && outer.Prefix.Bits() < inner.Prefix.Bits()
+	}
+	switch {
+	case either(pool, pool):
+		return a.Prefix == b.Prefix
+	case either(allocation, pool):
+		return holds(a, b) || holds(b, a)
+	}
+	return either(allocation, allocation) || either(allocation, reserved) || either(reserved, reserved) ||
+		either(allocation, foreign) || either(allocation, lan) || either(allocation, reported) || either(pool, lan) || either(pool, reported)
+}
+
+// twins says whether b tells the fact that a tells.
+func twins(a, b provisioning.Range) bool {
+	return (a.Kind == lan || a.Kind == reported) && (b.Kind == lan || b.Kind == reported) &&
+		a.Prefix == b.Prefix && a.Owner == b.Owner && a.Purpose == b.Purpose
+}
+
+// inPool says whether a pool of p but the one given holds r.
+func (p plan) inPool(r provisioning.Range, but int64) bool {
+	return slices.ContainsFunc(p, func(o provisioning.Range) bool {
+		return o.Kind == pool && o.ID != but && o.Prefix.Overlaps(r.Prefix) && o.Prefix.Bits() <= r.Prefix.Bits()
+	})
+}
+
+// labeled says whether another range than the one given has a label.
+func (p plan) labeled(label string, but int64) bool {
+	return label != "" && slices.ContainsFunc(p, func(o provisioning.Range) bool { return o.Label == label && o.ID != but })
+}
+
 // verdicts are the errors with which r may be refused; none means that it must be taken.
 func (p plan) verdicts(r provisioning.Range) []error {
-	inPool, hit := false, false
-	planned := func(k provisioning.RangeKind) bool { return k == allocation || k == reserved }
-	for _, o := range p {
-		if !o.Prefix.Overlaps(r.Prefix) {
-			continue
-		}
-		inPool = inPool || o.Kind == pool && o.Prefix.Bits() <= r.Prefix.Bits()
-		hit = hit || r.Kind == pool && o.Kind == pool || planned(r.Kind) && planned(o.Kind) ||
-			r.Kind == allocation && o.Kind == foreign || r.Kind == foreign && o.Kind == allocation
-	}
 	var out []error
-	if hit {
+	if slices.ContainsFunc(p, func(o provisioning.Range) bool { return clash(o, r) }) {
 		out = append(out, store.ErrOverlap)
 	}
-	if r.Kind == allocation && !inPool {
+	if r.Kind == allocation && !p.inPool(r, 0) {
 		out = append(out, store.ErrOutside)
+	}
+	if p.labeled(r.Label, 0) || slices.ContainsFunc(p, func(o provisioning.Range) bool { return twins(o, r) }) {
+		out = append(out, store.ErrExists)
 	}
 	return out
 }
 
-// inUse says whether r is a pool that holds an allocation.
+// inUse says whether r is a pool without which an allocation would lie in none.
 func (p plan) inUse(r provisioning.Range) bool {
 	return r.Kind == pool && slices.ContainsFunc(p, func(o provisioning.Range) bool {
-		return o.Kind == allocation && o.Prefix.Overlaps(r.Prefix)
+		return o.Kind == allocation && o.Prefix.Overlaps(r.Prefix) && !p.inPool(o, r.ID)
 	})
+}
+
+// sound fails the test for every rule that p breaks.
+func (p plan) sound(t interface{ Errorf(string, ...any) }) {
+	for i, a := range p {
+		for _, b := range p[:i] {
+			switch {
+			case clash(a, b):
+				t.Errorf("%s %v overlaps %s %v", a.Kind, a.Prefix, b.Kind, b.Prefix)
+			case twins(a, b):
+				t.Errorf("%s %v of %s is there twice", a.Kind, a.Prefix, a.Owner)
+			case a.Label != "" && a.Label == b.Label:
+				t.Errorf("%v and %v have the label %q", a.Prefix, b.Prefix, a.Label)
+			}
+		}
+		if a.Kind == allocation && !p.inPool(a, 0) {
+			t.Errorf("%v lies in no pool", a.Prefix)
+		}
+		if err := a.Validate(); err != nil {
+			t.Errorf("%s %v: %v", a.Kind, a.Prefix, err)
+		}
+	}
 }
 
 // sorted is p in the order of Ranges.List.
@@ -67,180 +115,10 @@ func (p plan) sorted() plan {
 	return out
 }
 
-// anyPrefix draws from a few thousand addresses, so that ranges meet often. In IPv6 they lie across bit 64.
-func anyPrefix() *rapid.Generator[netip.Prefix] {
-	return rapid.Custom(func(t *rapid.T) netip.Prefix {
-		if rapid.Bool().Draw(t, "IPv6") {
-			a := [16]byte{0xfd, 7: rapid.Byte().Draw(t, "a"), 8: rapid.Byte().Draw(t, "b")}
-			return netip.PrefixFrom(netip.AddrFrom16(a), rapid.IntRange(56, 72).Draw(t, "bits")).Masked()
-		}
-		a := [4]byte{10, 64, rapid.Byte().Draw(t, "a"), rapid.Byte().Draw(t, "b")}
-		return netip.PrefixFrom(netip.AddrFrom4(a), rapid.IntRange(16, 32).Draw(t, "bits")).Masked()
-	})
+// where returns the ranges that a test holds for, in the order of Ranges.List.
+func (p plan) where(test func(provisioning.Range) bool) plan {
+	return slices.DeleteFunc(p.sorted(), func(r provisioning.Range) bool { return !test(r) })
 }
 
-// player plays one transaction of a random plan on the Store and on the naive plan at once.
-type player struct {
-	*rapid.T
-	tx   store.Tx
-	plan plan
-	at   time.Time
-}
-
-// errRefused ends a transaction in which the Store refused what it had to refuse.
-var errRefused = errors.New("refused as expected")
-
-// testRangeModel plays random plans against the naive one, several steps in a transaction. A refusal gives up the whole transaction, on
-// both sides.
-func testRangeModel(t *testing.T, open func(*testing.T) store.Store) {
-	s := open(t)
-	rapid.Check(t, func(rt *rapid.T) {
-		emptyPlan(t, s)
-		var committed plan
-		// Without pools most plans would be nothing but refusals.
-		for _, p := range []string{"10.64.0.0/17", "fd00::/57"} {
-			committed = append(committed, mustCreate(t, s, pool, p))
-		}
-		at := now()
-		for range rapid.IntRange(1, 8).Draw(rt, "transactions") {
-			at = at.Add(time.Hour)
-			var p player
-			err := s.Update(t.Context(), func(tx store.Tx) error {
-				p = player{T: rt, tx: tx, plan: slices.Clone(committed), at: at}
-				for range rapid.IntRange(1, 8).Draw(rt, "steps") {
-					step := rapid.SampledFrom([]func(*player) error{
-						(*player).create, (*player).create, (*player).create, (*player).create, (*player).remove, (*player).quarantine,
-						(*player).sweep, (*player).overlapping,
-					}).Draw(rt, "step")
-					if err := step(&p); err != nil {
-						return err
-					}
-				}
-				return nil
-			})
-			if err == nil {
-				committed = p.plan
-			} else if !errors.Is(err, errRefused) {
-				rt.Fatal(err)
-			}
-			got := listRanges(t, s)
-			if !slices.Equal(committed.sorted(), got) {
-				rt.Fatalf("the plan is %v, want %v", got, committed.sorted())
-			}
-			disjoint(rt, got)
-		}
-	})
-}
-
-// expected returns nil for a success and errRefused for a failure, and fails the test where the other was wanted.
-func (p *player) expected(got error, want []error, what string, a ...any) error {
-	switch {
-	case got == nil && len(want) == 0:
-		return nil
-	case got != nil && slices.ContainsFunc(want, func(w error) bool { return errors.Is(got, w) }):
-		return errRefused
-	}
-	p.Fatalf("%s: got %v, want one of %v", fmt.Sprintf(what, a...), got, want)
-	return nil
-}
-
-func (p *player) create() error {
-	r := provisioning.Range{Owner: "site_x", Created: p.at, Prefix: anyPrefix().Draw(p.T, "prefix")}
-	r.Kind = rapid.SampledFrom([]provisioning.RangeKind{pool, allocation, allocation, allocation, reserved, foreign, foreign}).Draw(p.T, "kind")
-	if r.Kind == pool && rapid.Bool().Draw(p.T, "wide") {
-		r.Prefix = rapid.SampledFrom([]netip.Prefix{
-			netip.MustParsePrefix("10.64.0.0/16"), netip.MustParsePrefix("10.64.0.0/17"), netip.MustParsePrefix("fd00::/56"),
-		}).Draw(p.T, "pool")
-	}
-	got, err := p.tx.Ranges().Create(r)
-	if err := p.expected(err, p.plan.verdicts(r), "%s %v", r.Kind, r.Prefix); err != nil {
-		return err
-	}
-	p.plan = append(p.plan, got)
-	return nil
-}
-
-// pick returns the index of a range, or of none.
-func (p *player) pick() (int, bool) {
-	if len(p.plan) == 0 {
-		return 0, false
-	}
-	return rapid.IntRange(0, len(p.plan)-1).Draw(p.T, "which"), true
-}
-
-func (p *player) remove() error {
-	i, ok := p.pick()
-	if !ok {
-		return nil
-	}
-	var want []error
-	if p.plan.inUse(p.plan[i]) {
-		want = append(want, store.ErrInUse)
-	}
-	err := p.expected(p.tx.Ranges().Remove(p.plan[i].ID), want, "remove %s %v", p.plan[i].Kind, p.plan[i].Prefix)
-	if err == nil {
-		p.plan = slices.Delete(p.plan, i, i+1)
-	}
-	return err
-}
-
-func (p *player) quarantine() error {
-	i, ok := p.pick()
-	if !ok {
-		return nil
-	}
-	r := &p.plan[i]
-	until := p.at.Add(time.Duration(rapid.IntRange(1, 4).Draw(p.T, "hours")) * time.Hour)
-	var want []error
-	if r.Kind == pool || r.Kind == foreign {
-		want = append(want, store.ErrNotFound)
-	}
-	err := p.expected(p.tx.Ranges().Quarantine(r.ID, until), want, "quarantine %s %v", r.Kind, r.Prefix)
-	if err == nil {
-		r.Owner, r.Until = "", until
-	}
-	return err
-}
-
-func (p *player) sweep() error {
-	before := len(p.plan)
-	p.plan = slices.DeleteFunc(p.plan, func(r provisioning.Range) bool { return !r.Until.IsZero() && !r.Until.After(p.at) })
-	n, err := p.tx.Ranges().Sweep(p.at)
-	if n != before-len(p.plan) {
-		p.Fatalf("Sweep = %d, %v, want %d", n, err, before-len(p.plan))
-	}
-	return err
-}
-
-func (p *player) overlapping() error {
-	q := anyPrefix().Draw(p.T, "prefix")
-	want := slices.DeleteFunc(p.plan.sorted(), func(r provisioning.Range) bool { return !r.Prefix.Overlaps(q) })
-	got, err := p.tx.Ranges().Overlapping(q)
-	if !slices.Equal(want, got) {
-		p.Fatalf("Overlapping(%v) = %v, %v, want %v", q, got, err, want)
-	}
-	return err
-}
-
-// emptyPlan removes all ranges, pools last.
-func emptyPlan(t *testing.T, s store.Store) {
-	t.Helper()
-	rows := listRanges(t, s)
-	slices.SortStableFunc(rows, func(a, b provisioning.Range) int {
-		switch {
-		case a.Kind == pool && b.Kind != pool:
-			return 1
-		case a.Kind != pool && b.Kind == pool:
-			return -1
-		}
-		return 0
-	})
-	update(t, s, func(tx store.Tx) error {
-		for _, r := range rows {
-			if err := tx.Ranges().Remove(r.ID); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-}
+// over says whether r has an end, which is at or before the given time.
+func over(r provisioning.Range, at time.Time) bool { return !r.Until.IsZero() && !r.Until.After(at) }

@@ -138,7 +138,7 @@ func testNodeReports(t *testing.T, s store.Store) {
 	want := report
 	// What is not part of a report must stay.
 	report.Site, report.PublicKey, report.Address = sites[1].ID, wgkey.PublicKey{5}, netip.MustParseAddr("10.99.0.1")
-	report.Enrolled, report.Kind = time.Time{}, "spare"
+	report.Enrolled, report.Kind, report.Former = time.Time{}, "spare", netip.MustParseAddr("10.99.0.2")
 	update(t, s, func(tx store.Tx) error { return tx.Nodes().Report(report) })
 	view(t, s, func(tx store.Tx) error {
 		got, err := tx.Nodes().ByID(was.ID)
@@ -156,6 +156,8 @@ func testTokens(t *testing.T, s store.Store) {
 		}
 	}
 	old, fresh, withdrawn := token("old", now()), token("fresh", now().Add(2)), token("withdrawn", now().Add(1))
+	// Two may promise the same address: which of them enrolls is not known yet.
+	old.Address, fresh.Address = netip.MustParseAddr("10.64.0.5"), netip.MustParseAddr("10.64.0.5")
 	update(t, s, func(tx store.Tx) error {
 		for _, k := range []provisioning.Token{old, fresh, withdrawn} {
 			if err := tx.Tokens().Create(k); err != nil {

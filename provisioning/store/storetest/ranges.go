@@ -2,11 +2,8 @@ package storetest
 
 import (
 	"errors"
-	"fmt"
 	"net/netip"
-	"strings"
 	"testing"
-	"time"
 
 	"github.com/towpath/towpath/provisioning"
 	"github.com/towpath/towpath/provisioning/store"
@@ -17,10 +14,30 @@ const (
 	allocation = provisioning.RangeAllocation
 	reserved   = provisioning.RangeReserved
 	foreign    = provisioning.RangeForeign
+	lan        = provisioning.RangeLAN
+	reported   = provisioning.RangeReported
 )
 
-func rangeOf(kind provisioning.RangeKind, prefix string) provisioning.Range {
-	return provisioning.Range{Kind: kind, Prefix: netip.MustParsePrefix(prefix), Owner: "site_x", Note: "a note", Created: now()}
+// RangeOf is a valid Range of a kind.
+func RangeOf(kind provisioning.RangeKind, prefix string) provisioning.Range {
+	r := provisioning.Range{Kind: kind, Prefix: netip.MustParsePrefix(prefix), Note: "a note", Created: now()}
+	switch kind {
+	case pool, foreign:
+	case allocation:
+		r.Owner, r.Purpose = "site_x", provisioning.PurposeOverlay
+	case reported:
+		r.Owner, r.Purpose = "site_x", provisioning.PurposeContainer
+	default:
+		r.Owner = "site_x"
+	}
+	return r
+}
+
+// mappedTo is an allocation that stands for a part of a LAN.
+func mappedTo(prefix, maps string) provisioning.Range {
+	r := RangeOf(allocation, prefix)
+	r.Purpose, r.Maps = provisioning.PurposeMapped, netip.MustParsePrefix(maps)
+	return r
 }
 
 // create makes one Range in a transaction of its own.
@@ -36,7 +53,12 @@ func create(t testing.TB, s store.Store, r provisioning.Range) (provisioning.Ran
 
 func mustCreate(t testing.TB, s store.Store, kind provisioning.RangeKind, prefix string) provisioning.Range {
 	t.Helper()
-	r, err := create(t, s, rangeOf(kind, prefix))
+	return mustCreateAs(t, s, RangeOf(kind, prefix))
+}
+
+func mustCreateAs(t testing.TB, s store.Store, r provisioning.Range) provisioning.Range {
+	t.Helper()
+	r, err := create(t, s, r)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -59,11 +81,9 @@ func remove(t testing.TB, s store.Store, r provisioning.Range) {
 
 func testRangeRows(t *testing.T, s store.Store) {
 	p := mustCreate(t, s, pool, "10.64.0.0/16")
-	want := provisioning.Range{Kind: allocation, Prefix: netip.MustParsePrefix("10.64.4.0/24"), Owner: "hub", Note: "größer", Created: now()}
-	got, err := create(t, s, want)
-	if err != nil {
-		t.Fatal(err)
-	}
+	want := RangeOf(allocation, "10.64.4.0/24")
+	want.Owner, want.Note, want.Label = "hub", "größer", "mitte"
+	got := mustCreateAs(t, s, want)
 	if got.ID == 0 || got.ID == p.ID {
 		t.Errorf("got id %d after %d", got.ID, p.ID)
 	}
@@ -71,6 +91,11 @@ func testRangeRows(t *testing.T, s store.Store) {
 	same(t, "created", want, got)
 	same(t, "read", []provisioning.Range{p, want}, listRanges(t, s))
 	view(t, s, func(tx store.Tx) error {
+		byID, err := tx.Ranges().ByID(want.ID)
+		if err != nil {
+			return err
+		}
+		same(t, "by id", want, byID)
 		of, err := tx.Ranges().Of("hub")
 		if err != nil {
 			return err
@@ -83,6 +108,7 @@ func testRangeRows(t *testing.T, s store.Store) {
 	refused(t, s, store.ErrInUse, "a pool with allocations", func(tx store.Tx) error { return tx.Ranges().Remove(p.ID) })
 	remove(t, s, want)
 	refused(t, s, store.ErrNotFound, "removed twice", func(tx store.Tx) error { return tx.Ranges().Remove(want.ID) })
+	refused(t, s, store.ErrNotFound, "read what is gone", func(tx store.Tx) error { _, err := tx.Ranges().ByID(want.ID); return err })
 	again := mustCreate(t, s, allocation, "10.64.4.0/24")
 	if again.ID == want.ID {
 		t.Errorf("the id %d was given twice", again.ID)
@@ -94,169 +120,109 @@ func testRangeRows(t *testing.T, s store.Store) {
 
 func testRangeOrder(t *testing.T, s store.Store) {
 	want := []provisioning.Range{
-		rangeOf(foreign, "0.0.0.0/8"), rangeOf(pool, "10.0.0.0/16"), rangeOf(allocation, "10.0.0.0/16"), rangeOf(pool, "10.100.0.0/16"),
-		rangeOf(reserved, "10.100.9.0/24"), rangeOf(allocation, "10.100.10.0/24"), rangeOf(reserved, "255.255.255.255/32"),
-		rangeOf(pool, "fd00::/48"), rangeOf(allocation, "fd00::/64"), rangeOf(allocation, "fd00:0:0:a::/64"),
+		RangeOf(foreign, "0.0.0.0/8"), RangeOf(pool, "10.0.0.0/16"), RangeOf(pool, "10.0.0.0/17"), RangeOf(allocation, "10.0.0.0/17"),
+		RangeOf(pool, "10.100.0.0/16"), RangeOf(reserved, "10.100.9.0/24"), RangeOf(allocation, "10.100.10.0/24"),
+		RangeOf(lan, "192.168.178.0/24"), RangeOf(reported, "192.168.178.0/24"), RangeOf(reserved, "255.255.255.255/32"),
+		RangeOf(pool, "fd00::/48"), RangeOf(allocation, "fd00::/64"), RangeOf(allocation, "fd00:0:0:a::/64"),
 	}
-	for _, kind := range []provisioning.RangeKind{pool, reserved, allocation, foreign} {
+	for _, kind := range []provisioning.RangeKind{pool, reserved, allocation, foreign, lan, reported} {
 		for i, r := range want {
 			if r.Kind == kind {
-				var err error
-				if want[i], err = create(t, s, r); err != nil {
-					t.Fatal(err)
-				}
+				want[i] = mustCreateAs(t, s, r)
 			}
 		}
 	}
 	same(t, "order", want, listRanges(t, s))
 }
 
-// testRangeMatrix tries every pair of kinds in every relation, in both orders and families.
-func testRangeMatrix(t *testing.T, s store.Store) {
-	// exclusive says which pairs of kinds may not overlap.
-	exclusive := map[[2]provisioning.RangeKind]bool{
-		{pool, pool}: true, {allocation, allocation}: true, {reserved, reserved}: true,
-		{allocation, reserved}: true, {reserved, allocation}: true,
-		{allocation, foreign}: true, {foreign, allocation}: true,
-	}
-	relations := []struct {
-		name, first, second string
-		overlap             bool
-	}{
-		{"equal", "10.64.8.0/22", "10.64.8.0/22", true},
-		{"nested at the start", "10.64.8.0/22", "10.64.8.0/24", true},
-		{"nested inside", "10.64.8.0/22", "10.64.9.0/24", true},
-		{"nested at the end", "10.64.8.0/22", "10.64.11.255/32", true},
-		{"around", "10.64.9.0/24", "10.64.8.0/22", true},
-		{"around, from the same start", "10.64.8.0/24", "10.64.8.0/22", true},
-		{"adjacent below", "10.64.8.0/22", "10.64.7.0/24", false},
-		{"adjacent above", "10.64.8.0/22", "10.64.12.0/22", false},
-		{"apart", "10.64.8.0/22", "10.64.200.0/24", false},
-		{"IPv6 equal", "fd00:64:0:8::/62", "fd00:64:0:8::/62", true},
-		{"IPv6 nested", "fd00:64:0:8::/62", "fd00:64:0:9::1/128", true},
-		{"IPv6 around", "fd00:64:0:9::/64", "fd00:64:0:8::/61", true},
-		{"IPv6 adjacent", "fd00:64:0:8::/62", "fd00:64:0:c::/62", false},
-		{"other family", "10.64.8.0/22", "fd00:64::/64", false},
-	}
-	kinds := []provisioning.RangeKind{pool, allocation, reserved, foreign}
-	try := func(a, b provisioning.RangeKind) {
-		for _, rel := range relations {
-			t.Run(fmt.Sprintf("%s then %s, %s", a, b, rel.name), func(t *testing.T) {
-				first := mustCreate(t, s, a, rel.first)
-				defer remove(t, s, first)
-				second, err := create(t, s, rangeOf(b, rel.second))
-				if err == nil {
-					defer remove(t, s, second)
-				}
-				if want := rel.overlap && exclusive[[2]provisioning.RangeKind{a, b}]; want != errors.Is(err, store.ErrOverlap) {
-					t.Errorf("got %v, want refused = %v", err, want)
-				} else if want && !strings.Contains(err.Error(), rel.first) {
-					t.Errorf("the error does not name %s: %v", rel.first, err)
-				} else if !want && err != nil {
-					t.Error(err)
-				}
-			})
-		}
-	}
-	try(pool, pool)
-	for _, k := range []provisioning.RangeKind{reserved, foreign} {
-		try(pool, k)
-		try(k, pool)
-	}
-	// Allocations need pools around them.
-	mustCreate(t, s, pool, "10.64.0.0/16")
-	mustCreate(t, s, pool, "fd00:64::/48")
-	for _, a := range kinds[1:] {
-		for _, b := range kinds[1:] {
-			try(a, b)
-		}
-	}
-}
-
 func testRangeErrors(t *testing.T, s store.Store) {
 	mustCreate(t, s, pool, "10.64.0.0/16")
 	mustCreate(t, s, pool, "10.66.0.0/16")
-	for _, p := range []string{"10.65.0.0/24", "10.64.0.0/15", "10.67.0.0/24", "10.0.0.0/24", "fd00::/64", "::/64"} {
+	for _, p := range []string{"10.65.0.0/24", "10.67.0.0/24", "10.0.0.0/24", "fd00::/64", "::/64"} {
 		for _, owner := range []string{"site_x", "hub"} {
-			r := rangeOf(allocation, p)
+			r := RangeOf(allocation, p)
 			r.Owner = owner
 			if _, err := create(t, s, r); !errors.Is(err, store.ErrOutside) {
 				t.Errorf("allocation %s of %s: %v, want ErrOutside", p, owner, err)
 			}
 		}
 	}
-	for _, p := range []netip.Prefix{
-		{}, netip.PrefixFrom(netip.MustParseAddr("10.64.0.1"), 24), netip.MustParsePrefix("::ffff:10.64.0.0/120"),
-	} {
-		_, err := create(t, s, provisioning.Range{Kind: allocation, Prefix: p})
-		if e, ok := errors.AsType[*provisioning.Error](err); !ok || e.Code != provisioning.Invalid {
-			t.Errorf("allocation %v: %v, want it invalid", p, err)
-		}
-	}
-	if _, err := create(t, s, rangeOf("gift", "10.64.0.0/24")); err == nil {
-		t.Error("a range of an unknown kind was created")
+	// It holds a pool and lies in none.
+	if _, err := create(t, s, RangeOf(allocation, "10.64.0.0/15")); !errors.Is(err, store.ErrOutside) && !errors.Is(err, store.ErrOverlap) {
+		t.Errorf("an allocation around a pool: %v", err)
 	}
 	mustCreate(t, s, foreign, "0.0.0.0/0")
 	mustCreate(t, s, foreign, "::/0")
-	if _, err := create(t, s, rangeOf(allocation, "10.64.1.0/24")); !errors.Is(err, store.ErrOverlap) {
+	if _, err := create(t, s, RangeOf(allocation, "10.64.1.0/24")); !errors.Is(err, store.ErrOverlap) {
 		t.Errorf("an allocation inside a foreign range of everything: %v", err)
 	}
 }
 
-func testRangeQuarantine(t *testing.T, s store.Store) {
-	p := mustCreate(t, s, pool, "10.64.0.0/16")
-	a, r := mustCreate(t, s, allocation, "10.64.1.0/24"), mustCreate(t, s, reserved, "10.64.2.0/24")
-	kept := mustCreate(t, s, allocation, "10.64.3.0/24")
-	until := now().Add(30 * 24 * time.Hour)
-	quarantine := func(id int64, until time.Time) func(store.Tx) error {
-		return func(tx store.Tx) error { return tx.Ranges().Quarantine(id, until) }
-	}
-	update(t, s, quarantine(a.ID, until))
-	update(t, s, quarantine(r.ID, until.Add(1)))
-	refused(t, s, store.ErrNotFound, "a pool in quarantine", quarantine(p.ID, until))
-	refused(t, s, store.ErrNotFound, "nothing in quarantine", quarantine(1<<40, until))
-	if err := s.Update(t.Context(), quarantine(kept.ID, time.Time{})); err == nil {
-		t.Error("a quarantine without end")
-	}
-	a.Owner, a.Until = "", until
-	r.Owner, r.Until = "", until.Add(1)
-	same(t, "quarantined", []provisioning.Range{p, a, r, kept}, listRanges(t, s))
-	for _, taken := range []string{"10.64.1.0/24", "10.64.2.0/24"} {
-		if _, err := create(t, s, rangeOf(allocation, taken)); !errors.Is(err, store.ErrOverlap) {
-			t.Errorf("an allocation over the quarantined %s: %v", taken, err)
+// testRangeInvalid creates what is wrong in itself, each with one thing changed in a Range that would be taken.
+func testRangeInvalid(t *testing.T, s store.Store) {
+	mustCreate(t, s, pool, "10.64.0.0/16")
+	for what, tt := range map[string]struct {
+		good   provisioning.Range
+		change func(*provisioning.Range)
+	}{
+		"no prefix":             {RangeOf(foreign, "10.70.0.0/24"), func(r *provisioning.Range) { r.Prefix = netip.Prefix{} }},
+		"host bits":             {RangeOf(foreign, "10.70.0.0/24"), func(r *provisioning.Range) { r.Prefix = netip.MustParsePrefix("10.70.0.1/24") }},
+		"IPv4 dressed as IPv6":  {RangeOf(foreign, "10.70.0.0/24"), func(r *provisioning.Range) { r.Prefix = netip.MustParsePrefix("::ffff:10.70.0.0/120") }},
+		"unknown kind":          {RangeOf(foreign, "10.70.0.0/24"), func(r *provisioning.Range) { r.Kind = "gift" }},
+		"pool with an owner":    {RangeOf(pool, "10.71.0.0/24"), func(r *provisioning.Range) { r.Owner = "site_x" }},
+		"pool with a purpose":   {RangeOf(pool, "10.71.0.0/24"), func(r *provisioning.Range) { r.Purpose = provisioning.PurposeOverlay }},
+		"pool with an end":      {RangeOf(pool, "10.71.0.0/24"), func(r *provisioning.Range) { r.Until = now() }},
+		"foreign with an owner": {RangeOf(foreign, "10.70.0.0/24"), func(r *provisioning.Range) { r.Owner = "site_x" }},
+		"foreign with a label":  {RangeOf(foreign, "10.70.0.0/24"), func(r *provisioning.Range) { r.Label = "hospital" }},
+		"foreign with an end":   {RangeOf(foreign, "10.70.0.0/24"), func(r *provisioning.Range) { r.Until = now() }},
+		"LAN of nobody":         {RangeOf(lan, "10.72.0.0/24"), func(r *provisioning.Range) { r.Owner = "" }},
+		"LAN with a purpose":    {RangeOf(lan, "10.72.0.0/24"), func(r *provisioning.Range) { r.Purpose = provisioning.PurposeLAN }},
+		"LAN with a label":      {RangeOf(lan, "10.72.0.0/24"), func(r *provisioning.Range) { r.Label = "praxis" }},
+		"LAN with an end":       {RangeOf(lan, "10.72.0.0/24"), func(r *provisioning.Range) { r.Until = now() }},
+		"reported by nobody":    {RangeOf(reported, "10.73.0.0/24"), func(r *provisioning.Range) { r.Owner = "" }},
+		"reported as nothing":   {RangeOf(reported, "10.73.0.0/24"), func(r *provisioning.Range) { r.Purpose = "" }},
+		"reported as overlay":   {RangeOf(reported, "10.73.0.0/24"), func(r *provisioning.Range) { r.Purpose = provisioning.PurposeOverlay }},
+		"allocated for nothing": {RangeOf(allocation, "10.64.1.0/24"), func(r *provisioning.Range) { r.Purpose = "" }},
+		"allocated as WAN":      {RangeOf(allocation, "10.64.1.0/24"), func(r *provisioning.Range) { r.Purpose = provisioning.PurposeWAN }},
+		"mapped without a LAN":  {RangeOf(allocation, "10.64.1.0/24"), func(r *provisioning.Range) { r.Purpose = provisioning.PurposeMapped }},
+		"overlay with a LAN":    {mappedTo("10.64.1.0/24", "192.168.1.0/24"), func(r *provisioning.Range) { r.Purpose = provisioning.PurposeOverlay }},
+		"LAN of another length": {mappedTo("10.64.1.0/24", "192.168.1.0/24"), func(r *provisioning.Range) { r.Maps = netip.MustParsePrefix("192.168.1.0/25") }},
+		"LAN of another family": {mappedTo("10.64.1.0/24", "192.168.1.0/24"), func(r *provisioning.Range) { r.Maps = netip.MustParsePrefix("fd00::/24") }},
+		"LAN with host bits":    {mappedTo("10.64.1.0/24", "192.168.1.0/24"), func(r *provisioning.Range) { r.Maps = netip.MustParsePrefix("192.168.1.1/24") }},
+		"reserved for a use":    {RangeOf(reserved, "10.64.1.0/24"), func(r *provisioning.Range) { r.Purpose = provisioning.PurposeOverlay }},
+		"reserved for a LAN":    {RangeOf(reserved, "10.64.1.0/24"), func(r *provisioning.Range) { r.Maps = netip.MustParsePrefix("192.168.1.0/24") }},
+		"reserved and ending":   {RangeOf(reserved, "10.64.1.0/24"), func(r *provisioning.Range) { r.Until = now() }},
+	} {
+		bad := tt.good
+		tt.change(&bad)
+		_, err := create(t, s, bad)
+		if e, ok := errors.AsType[*provisioning.Error](err); !ok || e.Code != provisioning.Invalid || e.Hint == "" {
+			t.Errorf("%s: %v, want it invalid, with a hint", what, err)
 		}
+		remove(t, s, mustCreateAs(t, s, tt.good))
 	}
-	for i, want := range []struct {
-		at time.Time
-		n  int
-	}{{until.Add(-1), 0}, {until, 1}, {until, 0}, {until.Add(time.Hour), 1}, {time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC), 0}} {
-		update(t, s, func(tx store.Tx) error {
-			n, err := tx.Ranges().Sweep(want.at)
-			same(t, fmt.Sprintf("sweep %d", i), want.n, n)
-			return err
-		})
-	}
-	same(t, "left", []provisioning.Range{p, kept}, listRanges(t, s))
-	mustCreate(t, s, allocation, "10.64.1.0/24")
 }
 
 func testRangeOverlapping(t *testing.T, s store.Store) {
 	wide, narrow := mustCreate(t, s, foreign, "192.168.0.0/16"), mustCreate(t, s, foreign, "192.168.178.0/24")
 	twin := mustCreate(t, s, foreign, "192.168.178.0/24")
-	p := mustCreate(t, s, pool, "10.64.0.0/16")
+	here, told := mustCreate(t, s, lan, "192.168.178.0/24"), mustCreate(t, s, reported, "192.168.178.0/25")
+	p, region := mustCreate(t, s, pool, "10.64.0.0/16"), mustCreate(t, s, pool, "10.64.4.0/22")
 	a, r := mustCreate(t, s, allocation, "10.64.4.0/22"), mustCreate(t, s, reserved, "10.64.8.0/24")
 	six := mustCreate(t, s, pool, "fd00::/48")
 	for prefix, want := range map[string][]provisioning.Range{
-		"10.64.5.7/32":      {p, a},
-		"10.64.4.0/22":      {p, a},
-		"10.0.0.0/8":        {p, a, r},
-		"10.64.9.0/24":      {p},
-		"10.65.0.0/24":      nil,
-		"192.168.178.20/32": {wide, narrow, twin},
-		"192.168.179.0/24":  {wide},
-		"0.0.0.0/0":         {p, a, r, wide, narrow, twin},
-		"::/0":              {six},
-		"fd00::1/128":       {six},
+		"10.64.5.7/32":       {p, region, a},
+		"10.64.4.0/22":       {p, region, a},
+		"10.64.0.0/21":       {p, region, a},
+		"10.0.0.0/8":         {p, region, a, r},
+		"10.64.9.0/24":       {p},
+		"10.65.0.0/24":       nil,
+		"192.168.178.20/32":  {wide, narrow, twin, here, told},
+		"192.168.178.128/25": {wide, narrow, twin, here},
+		"192.168.179.0/24":   {wide},
+		"0.0.0.0/0":          {p, region, a, r, wide, narrow, twin, here, told},
+		"::/0":               {six},
+		"fd00::1/128":        {six},
 	} {
 		view(t, s, func(tx store.Tx) error {
 			got, err := tx.Ranges().Overlapping(netip.MustParsePrefix(prefix))
@@ -264,6 +230,12 @@ func testRangeOverlapping(t *testing.T, s store.Store) {
 			return err
 		})
 	}
+	view(t, s, func(tx store.Tx) error {
+		if _, err := tx.Ranges().Overlapping(netip.MustParsePrefix("10.64.0.1/24")); err == nil {
+			t.Error("a prefix with host bits overlaps something")
+		}
+		return nil
+	})
 }
 
 func testRangeRevision(t *testing.T, s store.Store) {
@@ -280,17 +252,36 @@ func testRangeRevision(t *testing.T, s store.Store) {
 			return err
 		})
 	}
-	var made provisioning.Range
+	var made, quarantined provisioning.Range
 	changes("create", true, func(tx store.Tx) (err error) {
-		made, err = tx.Ranges().Create(rangeOf(pool, "10.64.0.0/16"))
+		made, err = tx.Ranges().Create(RangeOf(pool, "10.64.0.0/16"))
 		return err
 	})
-	changes("refused", false, func(tx store.Tx) error { _, err := tx.Ranges().Create(rangeOf(pool, "10.64.0.0/16")); return err })
+	changes("refused", false, func(tx store.Tx) error { _, err := tx.Ranges().Create(RangeOf(pool, "10.64.0.0/16")); return err })
 	changes("given up", false, func(tx store.Tx) error {
-		_, err := tx.Ranges().Create(rangeOf(pool, "10.65.0.0/16"))
+		_, err := tx.Ranges().Create(RangeOf(pool, "10.65.0.0/16"))
 		return errors.Join(err, errGiveUp)
 	})
 	changes("another noun", false, func(tx store.Tx) error { return tx.Sites().Create(site("berlin")) })
 	changes("an idle sweep", false, func(tx store.Tx) error { _, err := tx.Ranges().Sweep(now()); return err })
+	changes("another create", true, func(tx store.Tx) (err error) {
+		quarantined, err = tx.Ranges().Create(RangeOf(allocation, "10.64.1.0/24"))
+		return err
+	})
+	changes("describe", false, func(tx store.Tx) error { return tx.Ranges().Describe(quarantined.ID, "a", "b") })
+	changes("end", false, func(tx store.Tx) error { return tx.Ranges().End(quarantined.ID, now()) })
+	changes("quarantine", false, func(tx store.Tx) error { return tx.Ranges().Quarantine(quarantined.ID, now()) })
+	changes("a sweep", true, func(tx store.Tx) error { _, err := tx.Ranges().Sweep(now()); return err })
 	changes("remove", true, func(tx store.Tx) error { return tx.Ranges().Remove(made.ID) })
+	changes("two in one transaction", true, func(tx store.Tx) error {
+		for _, p := range []string{"10.66.0.0/16", "10.67.0.0/16"} {
+			before, err1 := tx.Ranges().Revision()
+			_, err2 := tx.Ranges().Create(RangeOf(pool, p))
+			after, err3 := tx.Ranges().Revision()
+			if err := errors.Join(err1, err2, err3); err != nil || before == after {
+				t.Errorf("revision %d, then %d, %v", before, after, err)
+			}
+		}
+		return nil
+	})
 }

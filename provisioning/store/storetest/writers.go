@@ -4,7 +4,6 @@ import (
 	"errors"
 	"math/rand/v2"
 	"net/netip"
-	"slices"
 	"sync"
 	"testing"
 
@@ -12,39 +11,6 @@ import (
 	"github.com/towpath/towpath/provisioning"
 	"github.com/towpath/towpath/provisioning/store"
 )
-
-// disjoint fails the test for any two allocations or reservations that overlap, and for an allocation that meets a foreign range or
-// leaves the pools.
-func disjoint(t interface{ Errorf(string, ...any) }, rows []provisioning.Range) {
-	of := func(kinds ...provisioning.RangeKind) *ipam.Set {
-		var out []netip.Prefix
-		for _, r := range rows {
-			if slices.Contains(kinds, r.Kind) {
-				out = append(out, r.Prefix)
-			}
-		}
-		return ipam.NewSet(out...)
-	}
-	for a, b := range of(allocation, reserved).Collisions() {
-		t.Errorf("%v overlaps %v", a, b)
-	}
-	pools, strangers := of(pool), of(foreign)
-	for a, b := range pools.Collisions() {
-		t.Errorf("the pool %v overlaps %v", a, b)
-	}
-	for p := range of(allocation).All() {
-		if strangers.Overlaps(p) {
-			t.Errorf("%v meets a foreign range", p)
-		}
-		inside := false
-		for up := range pools.Overlapping(p) {
-			inside = inside || up.Bits() <= p.Bits()
-		}
-		if !inside {
-			t.Errorf("%v lies in no pool", p)
-		}
-	}
-}
 
 // testConcurrentWriters lets eight writers allocate and release side by side. Half of them choose inside the transaction and must always
 // succeed; the others choose from what they saw before it, so that the database is what keeps them apart.
@@ -74,7 +40,7 @@ func testConcurrentWriters(t *testing.T, s store.Store) {
 	}
 	wg.Wait()
 	rows := listRanges(t, s)
-	disjoint(t, rows)
+	Sound(t, rows)
 	t.Logf("%d transactions, %d refused by the database, %d ranges left", created, refusals, len(rows))
 	if created == 0 || len(rows) < 10 {
 		t.Error("the writers got nothing done")
@@ -131,7 +97,76 @@ func writeRange(t *testing.T, s store.Store, random *rand.Rand, inside bool) err
 			}
 			p = found
 		}
-		_, err := tx.Ranges().Create(provisioning.Range{Kind: allocation, Prefix: p, Owner: "site_x", Created: now()})
+		_, err := tx.Ranges().Create(provisioning.Range{Kind: allocation, Prefix: p, Owner: "site_x", Purpose: provisioning.PurposeOverlay, Created: now()})
 		return err
 	})
 }
+
+// testConcurrentKinds lets eight writers change the plan at random and blindly, pools included. Only the database keeps it whole.
+func testConcurrentKinds(t *testing.T, s store.Store) {
+	const writers, rounds = 8, 30
+	mustCreate(t, s, pool, "10.64.0.0/17")
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	outcomes := map[string]int{}
+	for w := range writers {
+		wg.Go(func() {
+			random := rand.New(rand.NewPCG(2, uint64(w)))
+			for range rounds {
+				err := s.Update(t.Context(), func(tx store.Tx) error { return disturb(tx, random) })
+				outcome := "done"
+				for _, known := range []error{store.ErrOverlap, store.ErrOutside, store.ErrExists, store.ErrInUse, store.ErrNotFound} {
+					if errors.Is(err, known) {
+						outcome = known.Error()
+					}
+				}
+				if err != nil && outcome == "done" {
+					t.Error(err)
+				}
+				mu.Lock()
+				outcomes[outcome]++
+				mu.Unlock()
+			}
+		})
+	}
+	wg.Wait()
+	rows := listRanges(t, s)
+	Sound(t, rows)
+	t.Logf("%v, %d ranges left", outcomes, len(rows))
+	if outcomes["done"] < writers || outcomes[store.ErrOverlap.Error()] == 0 || len(rows) < 10 {
+		t.Error("the writers got nothing done, or nothing was refused")
+	}
+}
+
+// disturb makes one random change. Ids are guessed.
+func disturb(tx store.Tx, random *rand.Rand) error {
+	id := 1 + random.Int64N(100)
+	switch random.IntN(10) {
+	case 0, 1:
+		return tx.Ranges().Remove(id)
+	case 2:
+		return tx.Ranges().Quarantine(id, now())
+	case 3:
+		return tx.Ranges().End(id, now())
+	}
+	_, err := tx.Ranges().Create(RandomRange(random))
+	return err
+}
+
+// RandomRange is a valid range within 10.64.0.0/16.
+func RandomRange(random *rand.Rand) provisioning.Range {
+	kinds := []provisioning.RangeKind{pool, pool, allocation, allocation, allocation, allocation, reserved, foreign, lan, reported}
+	bits := 20 + random.IntN(9)
+	p := netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 64, byte(random.IntN(256)), byte(random.IntN(256))}), bits).Masked()
+	r := RangeOf(kinds[random.IntN(len(kinds))], p.String())
+	if r.Kind == pool {
+		r.Prefix = netip.PrefixFrom(p.Addr(), bits-4).Masked()
+	}
+	if r.Kind == allocation || r.Kind == pool {
+		r.Label = []string{"", "", "north", "south"}[random.IntN(4)]
+	}
+	return r
+}
+
+// Sound fails the test for every rule of the plan that ranges break.
+func Sound(t interface{ Errorf(string, ...any) }, ranges []provisioning.Range) { plan(ranges).sound(t) }

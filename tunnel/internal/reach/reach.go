@@ -62,6 +62,11 @@ func (r *Reach) Source(a netip.Addr) netip.Addr {
 	return r.first[family(a)]
 }
 
+// Sources are the own addresses from which to talk to others: at most one of each family.
+func (r *Reach) Sources() []netip.Addr {
+	return slices.DeleteFunc([]netip.Addr{r.first[0], r.first[1]}, func(a netip.Addr) bool { return !a.IsValid() })
+}
+
 // CheckDial says why the device cannot talk to a, at once instead of after a timeout.
 func (r *Reach) CheckDial(a netip.Addr) error {
 	if !r.Source(a).IsValid() {

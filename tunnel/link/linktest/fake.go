@@ -66,8 +66,14 @@ func (f *Fake) Apply(ctx context.Context, c link.Config) error {
 	if c.MTU == 0 {
 		c.MTU = old.MTU
 	}
+	for _, a := range c.Sources {
+		if !slices.Contains(c.Addresses, netip.PrefixFrom(a, a.BitLen())) {
+			return fmt.Errorf("%v is no address of %s", a, c.Interface)
+		}
+	}
 	c.Addresses, c.Routes, c.Blackhole = sorted(c.Addresses), sorted(c.Routes), sorted(c.Blackhole)
-	if c.MTU != old.MTU || !slices.Equal(c.Addresses, old.Addresses) || !slices.Equal(c.Routes, old.Routes) ||
+	c.Sources = routed(c)
+	if c.MTU != old.MTU || !slices.Equal(c.Addresses, old.Addresses) || !slices.Equal(c.Routes, old.Routes) || !slices.Equal(c.Sources, old.Sources) ||
 		!slices.Equal(c.Blackhole, f.blackhole) {
 		f.changes++
 	}
@@ -101,6 +107,15 @@ func (f *Fake) Remove(ctx context.Context, name string, keepBlackhole bool) erro
 		f.blackhole = nil
 	}
 	return ctx.Err()
+}
+
+// routed are the sources of the families that have routes.
+func routed(c link.Config) []netip.Addr {
+	list := slices.DeleteFunc(slices.Clone(c.Sources), func(a netip.Addr) bool {
+		return !slices.ContainsFunc(c.Routes, func(p netip.Prefix) bool { return p.Addr().Is4() == a.Is4() })
+	})
+	slices.SortFunc(list, netip.Addr.Compare)
+	return list
 }
 
 func sorted(ps []netip.Prefix) []netip.Prefix {

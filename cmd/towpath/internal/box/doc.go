@@ -1,4 +1,4 @@
-// Package box finds out what machine this is: its serial, model and local networks, and which tunnel backend fits it.
+// Package box finds out what machine this is: its serial, model and networks, and which tunnel backend fits it.
 //
 // It changes nothing on the machine.
 //

@@ -14,11 +14,17 @@ import (
 // dmiDir is where Linux shows what the firmware says of the hardware.
 const dmiDir = "/sys/class/dmi/id"
 
+// Linux shows the routes of its main table here.
+const (
+	routes4 = "/proc/net/route"
+	routes6 = "/proc/net/ipv6_route"
+)
+
 // Facts collects what a box tells of itself. Interfaces whose name starts with one of skip are left out (our own tunnel).
 func Facts(version string, skip ...string) wire.Facts {
-	f := wire.Facts{Version: version, Serial: dmi("product_serial"), Model: strings.TrimSpace(dmi("sys_vendor") + " " + dmi("product_name"))}
+	f := classify(interfaces(skip))
+	f.Version, f.Serial, f.Model = version, dmi("product_serial"), strings.TrimSpace(dmi("sys_vendor")+" "+dmi("product_name"))
 	f.Hostname, _ = os.Hostname()
-	f.LANs = lans(skip)
 	return f
 }
 
@@ -31,13 +37,14 @@ func dmi(name string) string {
 	return s[:min(len(s), 64)]
 }
 
-// lans returns the prefixes of all interfaces that are up, without loopback and link-local ones.
-func lans(skip []string) []netip.Prefix {
+// interfaces returns those that are up, with networks that are worth telling.
+func interfaces(skip []string) []iface {
 	ifs, err := net.Interfaces()
 	if err != nil {
 		return nil
 	}
-	var out []netip.Prefix
+	gateways := slices.Concat(defaults4(read(routes4)), defaults6(read(routes6)))
+	var out []iface
 	for _, i := range ifs {
 		if i.Flags&net.FlagUp == 0 || i.Flags&net.FlagLoopback != 0 ||
 			slices.ContainsFunc(skip, func(s string) bool { return strings.HasPrefix(i.Name, s) }) {
@@ -47,16 +54,22 @@ func lans(skip []string) []netip.Prefix {
 		if err != nil {
 			continue
 		}
+		one := iface{name: i.Name, gateway: slices.Contains(gateways, i.Name)}
 		for _, a := range addrs {
-			p, err := netip.ParsePrefix(a.String())
-			if err != nil || p.Addr().IsLinkLocalUnicast() {
-				continue
-			}
-			if p = p.Masked(); !slices.Contains(out, p) {
-				out = append(out, p)
+			if p, err := netip.ParsePrefix(a.String()); err == nil && worthTelling(p) {
+				one.prefixes = append(one.prefixes, p.Masked())
 			}
 		}
+		out = append(out, one)
 	}
-	slices.SortFunc(out, netip.Prefix.Compare)
 	return out
+}
+
+// read returns what a file holds, nothing if there is none: a machine without IPv6 has no such routes.
+func read(name string) string {
+	b, err := os.ReadFile(name)
+	if err != nil {
+		return ""
+	}
+	return string(b)
 }

@@ -37,6 +37,11 @@ func CheckEventTime(t time.Time) error {
 	return nil
 }
 
+// CheckHistory refuses an entry that would not come back as it is.
+func CheckHistory(e provisioning.RangeEvent) error {
+	return errors.Join(CheckEventTime(e.At), e.Range.Validate())
+}
+
 // Scan implements sql.Scanner.
 func (s *Stamp) Scan(v any) error {
 	switch v := v.(type) {

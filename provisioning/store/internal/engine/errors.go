@@ -26,21 +26,28 @@ func Orphan(err error) error {
 	return err
 }
 
-// CheckPrefix refuses what is no prefix of a plan: host bits, IPv4 mapped into IPv6.
-func CheckPrefix(p netip.Prefix) error {
-	if !p.IsValid() || p.Addr().Is4In6() || p != p.Masked() {
-		return provisioning.Errorf(provisioning.Invalid, "%v is no prefix of a plan", p).
-			WithHint("write the network's own address and a length, such as 10.64.0.0/10")
+// CheckAddress refuses what is no address on the overlay: IPv4 mapped into IPv6, a zone.
+func CheckAddress(a netip.Addr) error {
+	if !a.IsValid() || a.Is4In6() || a.Zone() != "" {
+		return provisioning.Errorf(provisioning.Invalid, "%v is no address on the overlay", a)
 	}
 	return nil
 }
 
-// CheckAddress refuses what is no address for a Node: IPv4 mapped into IPv6, a zone.
-func CheckAddress(a netip.Addr) error {
-	if !a.IsValid() || a.Is4In6() || a.Zone() != "" {
-		return provisioning.Errorf(provisioning.Invalid, "%v is no address for a node", a)
+// CheckOptionalAddress is CheckAddress for what may be missing.
+func CheckOptionalAddress(a netip.Addr) error {
+	if a == (netip.Addr{}) {
+		return nil
 	}
-	return nil
+	return CheckAddress(a)
+}
+
+// CheckAddresses checks the present and the former address of a Node.
+func CheckAddresses(address, former netip.Addr) error {
+	if former == address {
+		return provisioning.Errorf(provisioning.Invalid, "%v cannot be both the address of a node and its former one", address)
+	}
+	return errors.Join(CheckAddress(address), CheckOptionalAddress(former))
 }
 
 // CheckQuarantine refuses one that never ends.
@@ -51,34 +58,38 @@ func CheckQuarantine(until time.Time) error {
 	return nil
 }
 
-// InTheWay adds to a store.ErrOverlap of a range of some kind the first of others that it may not overlap.
-func InTheWay(err error, kind provisioning.RangeKind, others []provisioning.Range) error {
+// InTheWay adds to a store.ErrOverlap of r the first of others that it may not overlap.
+func InTheWay(err error, r provisioning.Range, others []provisioning.Range) error {
 	for _, o := range others {
-		if excludes(kind, o.Kind) {
+		if excludes(r, o) || excludes(o, r) {
 			return fmt.Errorf("%w: %v, %s", err, o.Prefix, describe(o))
 		}
 	}
 	return err
 }
 
-// excludes says which kinds the schemas keep apart. It only words an error.
-func excludes(a, b provisioning.RangeKind) bool {
-	plan := func(k provisioning.RangeKind) bool {
-		return k == provisioning.RangeAllocation || k == provisioning.RangeReserved
+// excludes says which of two that overlap the schemas keep apart, in one of the two orders. It only words an error.
+func excludes(a, b provisioning.Range) bool {
+	switch a.Kind {
+	case provisioning.RangeAllocation:
+		return b.Kind != provisioning.RangePool || a.Prefix.Bits() < b.Prefix.Bits()
+	case provisioning.RangeReserved:
+		return b.Kind == provisioning.RangeReserved
+	case provisioning.RangePool:
+		return b.Kind == provisioning.RangePool && a.Prefix == b.Prefix
+	case provisioning.RangeLAN, provisioning.RangeReported:
+		return b.Kind == provisioning.RangePool
+	case provisioning.RangeForeign:
 	}
-	switch {
-	case plan(a) && plan(b), a == provisioning.RangePool && b == a:
-		return true
-	case a == provisioning.RangeForeign:
-		return b == provisioning.RangeAllocation
-	}
-	return a == provisioning.RangeAllocation && b == provisioning.RangeForeign
+	return false
 }
 
 func describe(r provisioning.Range) string {
 	switch {
-	case !r.Until.IsZero():
+	case r.Quarantined():
 		return fmt.Sprintf("%s in quarantine until %s", r.Kind, r.Until.Format(time.DateOnly))
+	case r.Ending():
+		return fmt.Sprintf("%s of %s until %s", r.Kind, r.Owner, r.Until.Format(time.DateOnly))
 	case r.Owner != "":
 		return fmt.Sprintf("%s of %s", r.Kind, r.Owner)
 	}

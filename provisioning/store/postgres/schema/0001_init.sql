@@ -53,6 +53,7 @@ CREATE TABLE nodes (
   kind        text COLLATE "C" NOT NULL,
   public_key  bytea NOT NULL UNIQUE CHECK (length(public_key) = 32),
   address     inet NOT NULL UNIQUE CHECK (masklen(address) = CASE family(address) WHEN 4 THEN 32 ELSE 128 END),
+  former      inet UNIQUE CHECK (masklen(former) = CASE family(former) WHEN 4 THEN 32 ELSE 128 END AND former <> address),
   facts       json NOT NULL,
   enrolled    bigint,
   last_seen   bigint,
@@ -69,6 +70,7 @@ CREATE TABLE tokens (
   site    text COLLATE "C" NOT NULL REFERENCES sites (id) ON DELETE CASCADE,
   kind    text COLLATE "C" NOT NULL,
   hash    bytea NOT NULL CHECK (length(hash) = 32),
+  address inet CHECK (masklen(address) = CASE family(address) WHEN 4 THEN 32 ELSE 128 END),
   created bigint,
   expires bigint,
   used    bigint,
@@ -88,9 +90,46 @@ CREATE TABLE services (
   mode     text COLLATE "C" NOT NULL,
   target   text COLLATE "C" NOT NULL,
   port     integer NOT NULL CHECK (port BETWEEN 1 AND 65535),
+  address  inet UNIQUE CHECK (masklen(address) = CASE family(address) WHEN 4 THEN 32 ELSE 128 END),
   created  bigint,
   UNIQUE (site, port)
 );
+
+-- Every address that is given, to a node, be it as its address or as its former one, or to a service: the primary key lets each be given
+-- once, against transactions that have not committed yet too. Triggers of nodes and services keep it, and nobody else may.
+CREATE TABLE addresses (
+  address inet PRIMARY KEY,
+  node    text COLLATE "C" REFERENCES nodes (id) ON DELETE CASCADE,
+  service text COLLATE "C" REFERENCES services (id) ON DELETE CASCADE,
+  CHECK (num_nonnulls(node, service) = 1)
+);
+
+CREATE INDEX addresses_node ON addresses (node) WHERE node IS NOT NULL;
+CREATE INDEX addresses_service ON addresses (service) WHERE service IS NOT NULL;
+
+CREATE FUNCTION nodes_addresses() RETURNS trigger LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+BEGIN
+  DELETE FROM addresses WHERE node = NEW.id;
+  INSERT INTO addresses (address, node) SELECT a, NEW.id FROM unnest(ARRAY[NEW.address, NEW.former]) AS a WHERE a IS NOT NULL;
+  RETURN NULL;
+END $$;
+
+CREATE TRIGGER nodes_addresses AFTER INSERT OR UPDATE OF address, former ON nodes FOR EACH ROW EXECUTE FUNCTION nodes_addresses();
+
+CREATE FUNCTION services_addresses() RETURNS trigger LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+BEGIN
+  DELETE FROM addresses WHERE service = NEW.id;
+  INSERT INTO addresses (address, service) SELECT NEW.address, NEW.id WHERE NEW.address IS NOT NULL;
+  RETURN NULL;
+END $$;
+
+CREATE TRIGGER services_addresses AFTER INSERT OR UPDATE OF address ON services FOR EACH ROW EXECUTE FUNCTION services_addresses();
+
+CREATE TRIGGER addresses_kept BEFORE INSERT OR UPDATE OR DELETE ON addresses
+FOR EACH STATEMENT WHEN (pg_trigger_depth() = 0) EXECUTE FUNCTION refuse('addresses are written by nodes and services only');
+
+CREATE TRIGGER addresses_stay BEFORE TRUNCATE ON addresses
+FOR EACH STATEMENT EXECUTE FUNCTION refuse('addresses are written by nodes and services only');
 
 CREATE TABLE grants (
   service  text COLLATE "C" NOT NULL REFERENCES services (id),

@@ -40,6 +40,8 @@ CREATE TABLE nodes (
   public_key   BLOB NOT NULL UNIQUE CHECK (length(public_key) = 32),
   address      BLOB NOT NULL UNIQUE CHECK (length(address) = 16),
   address_text TEXT NOT NULL,
+  former       BLOB UNIQUE CHECK (length(former) = 16 AND former <> address),
+  former_text  TEXT NOT NULL,
   facts        TEXT NOT NULL CHECK (json_valid(facts)),
   enrolled     INTEGER,
   last_seen    INTEGER,
@@ -56,6 +58,8 @@ CREATE TABLE tokens (
   site    TEXT NOT NULL REFERENCES sites (id) ON DELETE CASCADE,
   kind    TEXT NOT NULL,
   hash    BLOB NOT NULL CHECK (length(hash) = 32),
+  address BLOB CHECK (length(address) = 16),
+  address_text TEXT NOT NULL,
   created INTEGER,
   expires INTEGER,
   used    INTEGER,
@@ -75,9 +79,40 @@ CREATE TABLE services (
   mode     TEXT NOT NULL,
   target   TEXT NOT NULL,
   port     INTEGER NOT NULL CHECK (port BETWEEN 1 AND 65535),
+  address  BLOB UNIQUE CHECK (length(address) = 16),
+  address_text TEXT NOT NULL,
   created  INTEGER,
   UNIQUE (site, port)
 ) STRICT, WITHOUT ROWID;
+
+-- An address is given once: to a node, be it as its address or as its former one, or to a service.
+CREATE TRIGGER nodes_address BEFORE INSERT ON nodes
+WHEN EXISTS (SELECT 1 FROM nodes WHERE former = NEW.address AND id <> NEW.id)
+  OR EXISTS (SELECT 1 FROM nodes WHERE address = NEW.former AND id <> NEW.id)
+  OR EXISTS (SELECT 1 FROM services WHERE address IN (NEW.address, NEW.former))
+BEGIN
+  SELECT RAISE(ABORT, 'towpath.exists: the address is given already');
+END;
+
+CREATE TRIGGER nodes_readdress BEFORE UPDATE OF address, former ON nodes
+WHEN EXISTS (SELECT 1 FROM nodes WHERE former = NEW.address AND id <> OLD.id)
+  OR EXISTS (SELECT 1 FROM nodes WHERE address = NEW.former AND id <> OLD.id)
+  OR EXISTS (SELECT 1 FROM services WHERE address IN (NEW.address, NEW.former))
+BEGIN
+  SELECT RAISE(ABORT, 'towpath.exists: the address is given already');
+END;
+
+CREATE TRIGGER services_address BEFORE INSERT ON services
+WHEN EXISTS (SELECT 1 FROM nodes WHERE address = NEW.address OR former = NEW.address)
+BEGIN
+  SELECT RAISE(ABORT, 'towpath.exists: the address is given already');
+END;
+
+CREATE TRIGGER services_readdress BEFORE UPDATE OF address ON services
+WHEN EXISTS (SELECT 1 FROM nodes WHERE address = NEW.address OR former = NEW.address)
+BEGIN
+  SELECT RAISE(ABORT, 'towpath.exists: the address is given already');
+END;
 
 CREATE TABLE grants (
   service  TEXT NOT NULL REFERENCES services (id),

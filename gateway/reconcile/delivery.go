@@ -1,0 +1,90 @@
+package reconcile
+
+import (
+	"context"
+	"io"
+	"sync/atomic"
+
+	"github.com/towpath/towpath/provisioning/wire"
+	"github.com/towpath/towpath/proxy/dicom"
+	"github.com/towpath/towpath/proxy/hl7"
+	"github.com/towpath/towpath/proxy/spool"
+)
+
+// delivery is one queue being emptied.
+type delivery struct {
+	sink   *movingSink
+	cancel context.CancelFunc
+	done   chan struct{}
+}
+
+func (r *Runner) applyDeliveries(ctx context.Context, want []Delivery) {
+	specs := make(map[string]Delivery, len(want))
+	for _, d := range want {
+		specs[d.Queue] = d
+	}
+	for k, run := range r.deliveries {
+		if spec, ok := specs[k]; ok && !isClosed(run.done) {
+			run.sink.move(spec)
+			continue
+		}
+		run.cancel()
+		<-run.done
+		delete(r.deliveries, k)
+	}
+	for _, d := range want {
+		if _, ok := r.deliveries[d.Queue]; !ok {
+			r.deliveries[d.Queue] = r.startDelivery(ctx, d)
+		}
+	}
+}
+
+func (r *Runner) startDelivery(ctx context.Context, d Delivery) *delivery {
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	run := &delivery{sink: newMovingSink(d, r.sink), cancel: cancel, done: make(chan struct{})}
+	go func() {
+		defer close(run.done)
+		if err := spool.Deliver(ctx, spool.DeliverConfig{Queue: r.cfg.Queue, Name: d.Queue, Sink: run.sink, Log: r.cfg.Log}); err != nil {
+			r.cfg.Log.Error("delivery ended", "queue", d.Queue, "error", err)
+		}
+	}()
+	return run
+}
+
+func (r *Runner) sink(d Delivery) spool.Sink {
+	if d.Protocol == wire.HL7 {
+		return hl7.NewSink(hl7.SinkConfig{Network: r.cfg.OverlayNet, Target: d.Target.String(), Log: r.cfg.Log})
+	}
+	return dicom.NewSink(dicom.SinkConfig{Network: r.cfg.OverlayNet, Target: d.Target.String(), CalledAE: d.AETitle, Log: r.cfg.Log})
+}
+
+// movingSink is a Sink whose other end may move between two items. The item under way is neither cut, which would leave it in doubt, nor
+// waited for: it ends on the connection it began on.
+type movingSink struct {
+	open func(Delivery) spool.Sink
+	want atomic.Pointer[Delivery]
+	// at and sink belong to whoever delivers.
+	at   Delivery
+	sink spool.Sink
+}
+
+func newMovingSink(d Delivery, open func(Delivery) spool.Sink) *movingSink {
+	s := &movingSink{open: open, at: d, sink: open(d)}
+	s.want.Store(&d)
+	return s
+}
+
+// move makes the next item go to d. It may be called at any time.
+func (s *movingSink) move(d Delivery) { s.want.Store(&d) }
+
+// Deliver implements spool.Sink.
+func (s *movingSink) Deliver(ctx context.Context, it spool.Item, payload io.Reader) (spool.Receipt, error) {
+	if want := *s.want.Load(); want != s.at {
+		s.sink.Idle()
+		s.at, s.sink = want, s.open(want)
+	}
+	return s.sink.Deliver(ctx, it, payload) //nolint:wrapcheck // it is the Sink's to say
+}
+
+// Idle implements spool.Sink.
+func (s *movingSink) Idle() { s.sink.Idle() }

@@ -1,0 +1,122 @@
+package coordinator
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"github.com/towpath/towpath/ipam"
+	"github.com/towpath/towpath/provisioning"
+	"github.com/towpath/towpath/provisioning/store"
+)
+
+// addressesOf returns all overlay addresses that something has: boxes, now or until their Site's renumbering ends, and Services.
+func addressesOf(tx store.Tx) ([]netip.Addr, error) {
+	nodes, err := tx.Nodes().List()
+	if err != nil {
+		return nil, fmt.Errorf("read the nodes: %w", err)
+	}
+	services, err := tx.Services().List()
+	if err != nil {
+		return nil, fmt.Errorf("read the services: %w", err)
+	}
+	set, err := readSettings(tx)
+	if err != nil {
+		return nil, err
+	}
+	taken := []netip.Addr{set.HubAddress}
+	for _, n := range nodes {
+		taken = append(taken, n.Address)
+		if n.Former.IsValid() {
+			taken = append(taken, n.Former)
+		}
+	}
+	for _, v := range services {
+		if v.Address.IsValid() {
+			taken = append(taken, v.Address)
+		}
+	}
+	return taken, nil
+}
+
+// gives reports whether r is a range from which its Site gives addresses for the purpose now.
+func gives(r provisioning.Range, purpose provisioning.RangePurpose) bool {
+	return r.Kind == provisioning.RangeAllocation && r.Purpose == purpose && r.Until.IsZero()
+}
+
+// firstAddress returns the lowest free address among the ranges of a Site.
+func firstAddress(ranges []provisioning.Range, site provisioning.Site, purpose provisioning.RangePurpose, taken []netip.Addr) (netip.Addr, error) {
+	for _, r := range ranges {
+		if !gives(r, purpose) || r.Owner != string(site.ID) {
+			continue
+		}
+		addr, err := ipam.FirstHost(r.Prefix, taken...)
+		if _, full := errors.AsType[*ipam.FullError](err); full {
+			continue
+		}
+		return addr, err
+	}
+	return netip.Addr{}, provisioning.Errorf(provisioning.Conflict, "site %s has no free address for %s", site.Name, purposeNoun(purpose)).
+		WithHint("make room: \"towpath plan grow %s --hosts N\", or \"towpath plan allocate %s --purpose %s --hosts N\"", site.Name, site.Name, purpose)
+}
+
+func purposeNoun(p provisioning.RangePurpose) string {
+	if p == provisioning.PurposeServices {
+		return "a service"
+	}
+	return "a box"
+}
+
+// checkFixed refuses an address that somebody chose and that the Site does not have to give.
+func checkFixed(addr netip.Addr, site provisioning.Site, ranges []provisioning.Range, purpose provisioning.RangePurpose, taken []netip.Addr) error {
+	if slices.Contains(taken, addr) {
+		return provisioning.Errorf(provisioning.Conflict, "the address %v is taken", addr).
+			WithHint("\"towpath plan what %v\" says by whom; choose another address", addr)
+	}
+	var has []netip.Prefix
+	for _, r := range ranges {
+		if !gives(r, purpose) || r.Owner != string(site.ID) {
+			continue
+		}
+		// What FirstHost would never give is a network's own or broadcast address.
+		if first, err := ipam.FirstHost(r.Prefix); err == nil && r.Prefix.Contains(addr) && !addr.Less(first) && addr != lastOf(r.Prefix) {
+			return nil
+		}
+		has = append(has, r.Prefix)
+	}
+	if len(has) == 0 {
+		return provisioning.Errorf(provisioning.Conflict, "site %s has no range for %s", site.Name, purposeNoun(purpose)).
+			WithHint("make one: \"towpath plan allocate %s --purpose %s --hosts N\"", site.Name, purpose)
+	}
+	return provisioning.Errorf(provisioning.Invalid, "site %s cannot give %v to %s", site.Name, addr, purposeNoun(purpose)).
+		WithHint("choose an address of a host in %s", joinPrefixes(has))
+}
+
+// lastOf is the broadcast address of an IPv4 prefix that has one (RFC 1122 §3.2.1.3), else the zero value.
+func lastOf(p netip.Prefix) netip.Addr {
+	if !p.Addr().Is4() || p.Bits() >= 31 {
+		return netip.Addr{}
+	}
+	a := p.Addr().As4()
+	for i := p.Bits(); i < 32; i++ {
+		a[i/8] |= 0x80 >> (i % 8)
+	}
+	return netip.AddrFrom4(a)
+}
+
+// fixedAddress chooses or checks the own address of a Service.
+func fixedAddress(tx store.Tx, site provisioning.Site, want netip.Addr) (netip.Addr, error) {
+	ranges, err := tx.Ranges().Of(string(site.ID))
+	if err != nil {
+		return netip.Addr{}, fmt.Errorf("read the plan: %w", err)
+	}
+	taken, err := addressesOf(tx)
+	if err != nil {
+		return netip.Addr{}, err
+	}
+	if want.IsValid() {
+		return want, checkFixed(want, site, ranges, provisioning.PurposeServices, taken)
+	}
+	return firstAddress(ranges, site, provisioning.PurposeServices, taken)
+}

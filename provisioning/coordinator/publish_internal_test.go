@@ -1,0 +1,229 @@
+package coordinator
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/towpath/towpath/provisioning"
+	"github.com/towpath/towpath/provisioning/netmap"
+	"github.com/towpath/towpath/provisioning/prove"
+	"github.com/towpath/towpath/provisioning/wire"
+	"github.com/towpath/towpath/tunnel/wgkey"
+)
+
+// country is a network of one center and clinics with a box each, which all may use the center's archive.
+func country(t testing.TB, clinics int) netmap.Snapshot {
+	t.Helper()
+	s := netmap.Snapshot{
+		Network: "n", Generation: 1,
+		Hub: wire.Hub{PublicKey: publicKey(t), Endpoints: []string{"192.0.2.1:51820"}, Address: netip.MustParseAddr("10.0.0.1"), ControlPort: 8080},
+		Ranges: []provisioning.Range{
+			{ID: 1, Kind: provisioning.RangePool, Prefix: netip.MustParsePrefix("10.0.0.0/8")},
+			{ID: 2, Kind: provisioning.RangeAllocation, Purpose: provisioning.PurposeOverlay, Owner: "hub", Prefix: netip.MustParsePrefix("10.0.0.0/28")},
+		},
+	}
+	addSite(t, &s, 0, wire.Center)
+	s.Services = []provisioning.Service{{
+		ID: "svc_pacs", Site: "site_0", Name: "pacs", Protocol: wire.DICOM, AETitle: "PACS", Mode: wire.Queued, Target: "192.168.0.9:104", Port: 11112,
+	}}
+	for i := 1; i <= clinics; i++ {
+		addSite(t, &s, i, wire.Clinic)
+		s.Grants = append(s.Grants, provisioning.Grant{Service: "svc_pacs", Site: siteID(i), LANPort: 11112})
+	}
+	return s
+}
+
+func siteID(i int) provisioning.SiteID { return provisioning.SiteID(fmt.Sprintf("site_%d", i)) }
+func nodeID(i int) provisioning.NodeID { return provisioning.NodeID(fmt.Sprintf("node_%d", i)) }
+
+func addSite(t testing.TB, s *netmap.Snapshot, i int, kind wire.SiteKind) {
+	t.Helper()
+	at := netip.AddrFrom4([4]byte{10, byte(1 + i>>12), byte(i >> 4), byte(i << 4)})
+	site := provisioning.Site{ID: siteID(i), Name: fmt.Sprintf("s%d", i), Kind: kind}
+	if kind == wire.Center {
+		site.Endpoint = "192.0.2.2:51820"
+	}
+	s.Sites = append(s.Sites, site)
+	s.Ranges = append(s.Ranges, provisioning.Range{
+		ID: int64(10 + i), Kind: provisioning.RangeAllocation, Purpose: provisioning.PurposeOverlay, Owner: string(site.ID),
+		Prefix: netip.PrefixFrom(at, 28),
+	})
+	s.Nodes = append(s.Nodes, provisioning.Node{
+		ID: nodeID(i), Site: site.ID, Kind: provisioning.Gateway, PublicKey: publicKey(t), Address: at.Next(),
+	})
+}
+
+func publicKey(t testing.TB) wgkey.PublicKey {
+	t.Helper()
+	private, err := wgkey.NewPrivateKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	k, err := private.Public()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return k
+}
+
+func published(t testing.TB, p *publisher, s netmap.Snapshot) Proof {
+	t.Helper()
+	proof, err := p.publish(netmap.NewIndex(s), s, time.Unix(1, 0))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return proof
+}
+
+func TestEveryGenerationIsProven(t *testing.T) {
+	p := publisher{tool: "test"}
+	s := country(t, 3)
+	check := func(what string) {
+		t.Helper()
+		s.Generation++
+		proof := published(t, &p, s)
+		if proof.Certificate == nil || proof.Certificate.Generation != s.Generation || proof.Certificate.Counts.Maps != len(s.Nodes) {
+			t.Fatalf("%s: %+v", what, proof)
+		}
+		anew := published(t, &publisher{tool: "test"}, s)
+		if anew.Certificate == nil || anew.Certificate.Digests != proof.Certificate.Digests {
+			t.Errorf("%s: step by step and at once, the digests differ", what)
+		}
+	}
+	check("at first")
+	addSite(t, &s, 4, wire.Clinic)
+	check("a new clinic")
+	s.Grants = append(s.Grants, provisioning.Grant{Service: "svc_pacs", Site: siteID(4), LANPort: 11112})
+	check("a new grant")
+	s.Nodes = slices.Delete(s.Nodes, 2, 3)
+	check("a removed node")
+	s.Services[0].Port = 104
+	check("a moved service")
+	s.Ranges = append(s.Ranges, provisioning.Range{ID: 3, Kind: provisioning.RangePool, Prefix: netip.MustParsePrefix("10.200.0.0/16")})
+	check("a nested pool")
+}
+
+// A compiler that believes one clinic to be a center lets two clinics meet.
+func TestUnsafeMapsAreHeld(t *testing.T) {
+	s := country(t, 3)
+	s.Services = append(s.Services, provisioning.Service{
+		ID: "svc_x", Site: siteID(2), Name: "x", Protocol: wire.DICOM, AETitle: "X", Mode: wire.Queued, Target: "192.168.0.9:104", Port: 11113,
+	})
+	wrong := s
+	wrong.Sites = slices.Clone(s.Sites)
+	wrong.Sites[2].Kind = wire.Center
+	wrong.Grants = append(slices.Clone(s.Grants), provisioning.Grant{Service: "svc_x", Site: siteID(3), LANPort: 11113})
+	x := netmap.NewIndex(wrong)
+	proof, err := (&publisher{}).publish(x, s, time.Unix(1, 0))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if proof.Certificate != nil || proof.HeldAll {
+		t.Fatalf("two clinics that meet are %+v", proof)
+	}
+	if want := []provisioning.NodeID{nodeID(2), nodeID(3)}; !slices.Equal(proof.Held, want) {
+		t.Errorf("held are %v, want %v: %+v", proof.Held, want, proof.CounterExamples)
+	}
+	c := &Coordinator{now: time.Now}
+	for i, held := range []bool{false, false, true, true} {
+		_, _, err := c.compile(&picture{Index: x, proof: proof}, nodeID(i))
+		if (err != nil) != held {
+			t.Errorf("the map of node %d: %v, want it held = %v", i, err, held)
+		}
+	}
+}
+
+func TestWhatIsOnlyMissingIsNotHeld(t *testing.T) {
+	s := country(t, 2)
+	s.Nodes[1].PublicKey = wgkey.PublicKey{}
+	proof := published(t, &publisher{}, s)
+	if proof.Certificate != nil || len(proof.CounterExamples) == 0 {
+		t.Errorf("a node without a key is proven: %+v", proof)
+	}
+	if proof.HeldAll || proof.Holds(nodeID(0)) || proof.Holds(nodeID(2)) {
+		t.Errorf("one broken node holds others: %v %+v", proof.Held, proof.CounterExamples)
+	}
+}
+
+func TestWhoseMapsAreHeld(t *testing.T) {
+	for name, c := range map[string]struct {
+		refuted prove.RefutedError
+		held    []provisioning.NodeID
+		all     bool
+	}{
+		"what is not listed may be unsafe": {
+			prove.RefutedError{Total: 2, CounterExamples: []prove.CounterExample{{Statement: prove.Reachable, Node: "node_1"}}}, nil, true,
+		},
+		"an overlap in the plan concerns all": {
+			prove.RefutedError{Total: 1, CounterExamples: []prove.CounterExample{{Statement: prove.Disjoint}}}, nil, true,
+		},
+		"what does not work is safe": {
+			prove.RefutedError{Total: 1, CounterExamples: []prove.CounterExample{{Statement: prove.Reachable, Node: "node_1"}}}, nil, false,
+		},
+		"a peer too many concerns its node": {
+			prove.RefutedError{Total: 1, CounterExamples: []prove.CounterExample{{Statement: prove.Deny, Node: "node_1"}}}, []provisioning.NodeID{"node_1"}, false,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if held, all := unsafe(&c.refuted); !slices.Equal(held, c.held) || all != c.all {
+				t.Errorf("held are %v, all = %v", held, all)
+			}
+		})
+	}
+}
+
+// BenchmarkPublish is what one change costs before it reaches the boxes: one operation adds a clinic with a box and a grant, or takes it
+// away again.
+func BenchmarkPublish(b *testing.B) {
+	for _, clinics := range []int{100, 1000, 10000} {
+		b.Run(fmt.Sprintf("clinics=%d", clinics), func(b *testing.B) {
+			small := country(b, clinics)
+			large := small
+			large.Sites, large.Nodes = slices.Clone(small.Sites), slices.Clone(small.Nodes)
+			large.Ranges, large.Grants = slices.Clone(small.Ranges), slices.Clone(small.Grants)
+			addSite(b, &large, clinics+1, wire.Clinic)
+			large.Grants = append(large.Grants, provisioning.Grant{Service: "svc_pacs", Site: siteID(clinics + 1), LANPort: 11112})
+			pictures := []*netmap.Index{netmap.NewIndex(small), netmap.NewIndex(large)}
+			snapshots := []netmap.Snapshot{small, large}
+			var p publisher
+			if _, err := p.publish(pictures[0], small, time.Unix(1, 0)); err != nil {
+				b.Fatal(err)
+			}
+			b.ReportAllocs()
+			for i := 0; b.Loop(); i++ {
+				k := (i + 1) % 2
+				proof, err := p.publish(pictures[k], snapshots[k], time.Unix(1, 0))
+				if err != nil || proof.Certificate == nil {
+					b.Fatal(proof, err)
+				}
+			}
+		})
+	}
+}
+
+func TestHeldMapsAreFindings(t *testing.T) {
+	for name, c := range map[string]struct {
+		proof Proof
+		want  []provisioning.NodeID
+	}{
+		"one":  {Proof{Held: []provisioning.NodeID{nodeID(2)}}, []provisioning.NodeID{nodeID(2)}},
+		"all":  {Proof{HeldAll: true}, []provisioning.NodeID{""}},
+		"none": {Proof{}, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := finder{s: country(t, 2), proof: c.proof}
+			var got []provisioning.NodeID
+			for _, x := range f.find() {
+				if x.Code == FindingHeld && x.Severity == severityError && x.Proposal != "" {
+					got = append(got, x.Node)
+				}
+			}
+			if !slices.Equal(got, c.want) {
+				t.Errorf("held are %v, want %v", got, c.want)
+			}
+		})
+	}
+}
