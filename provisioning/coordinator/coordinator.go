@@ -32,11 +32,14 @@ type Coordinator struct {
 	now      func() time.Time
 
 	failures limiter
+	bases    bases
+	concern  concern
 
 	mu       sync.Mutex
 	maps     map[provisioning.NodeID]mapState
 	watching map[provisioning.NodeID]int
 	hub      hubProgress
+	progress map[provisioning.NodeID]progress
 
 	// indexMu is held while the picture is loaded, so that a change is read once however many nodes wait for it.
 	indexMu sync.Mutex
@@ -55,6 +58,7 @@ func New(st store.Store, keys *Keys, o Options) (*Coordinator, error) {
 		now:      o.Now,
 		maps:     map[provisioning.NodeID]mapState{},
 		watching: map[provisioning.NodeID]int{},
+		progress: map[provisioning.NodeID]progress{},
 	}
 	if c.log == nil {
 		c.log = slog.New(slog.DiscardHandler)
