@@ -85,6 +85,7 @@ type Gateway struct {
 
 	mu      sync.Mutex // guards the fields below
 	netMap  wire.NetMap
+	hash    wire.ContentHash // of netMap
 	applied uint64
 	problem string // why the newest map is not applied
 	newest  uint64 // generation for which netMap is true, as the coordinator says
@@ -109,6 +110,11 @@ func New(opt Options) (*Gateway, error) {
 		Device: opt.Device, LANNet: g.lan, OverlayNet: opt.Device, Queue: opt.Spool, Health: &g.health,
 		Log: opt.Log, OnSession: g.sessions.add,
 	})
+	held, err := wire.NewHeld(m)
+	if err != nil {
+		return nil, fmt.Errorf("start from the saved NetMap: %w", err)
+	}
+	g.hash = held.Hash
 	return g, nil
 }
 
@@ -116,7 +122,7 @@ func New(opt Options) (*Gateway, error) {
 func (g *Gateway) Run(ctx context.Context) error {
 	g.checkClock()
 	defer g.coord.Close()
-	follower := control.Follower{Coordinator: g.coord, Have: g.have, Frame: g.frame, State: g.connection, Log: g.opt.Log}
+	follower := control.Follower{Coordinator: g.coord, Have: g.have, Beat: g.beat, Frame: g.frame, State: g.connection, Log: g.opt.Log}
 
 	// The loop stops the runner itself, after everything that could still change it.
 	var group errgroup.Group
@@ -247,39 +253,30 @@ func (g *Gateway) currentMap() wire.NetMap {
 	return g.netMap
 }
 
-func (g *Gateway) have() uint64 {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return g.newest
-}
+func (g *Gateway) have() wire.Have { return g.held().Have() }
 
 // frame takes one message from the coordinator: a map is verified and saved before anybody acts on it.
 func (g *Gateway) frame(f wire.Frame) error {
 	g.noteClock(f.Now)
-	if f.NetMap == nil {
-		g.mu.Lock()
-		g.newest = max(g.newest, f.Generation)
-		g.link.Generation = g.newest
-		g.mu.Unlock()
-		return nil
-	}
-	m, err := f.NetMap.Open(g.opt.Identity.NetworkKey)
+	next, stored, err := g.held().Take(g.opt.Identity.NetworkKey, f)
 	if err != nil {
 		return fmt.Errorf("refuse the NetMap: %w", err)
 	}
-	if have := g.currentMap().Generation; m.Generation < have {
-		return fmt.Errorf("refuse the NetMap: generation %d is older than %d, which this box has", m.Generation, have)
-	}
-	if pub, err := g.opt.Identity.PrivateKey.Public(); err != nil || m.Self.PublicKey != pub {
-		return errors.New("refuse the NetMap: it is for another box")
-	}
-	if err := g.opt.Dir.SaveNetMap(*f.NetMap); err != nil {
-		return err
+	if stored != nil {
+		if pub, err := g.opt.Identity.PrivateKey.Public(); err != nil || next.NetMap.Self.PublicKey != pub {
+			return errors.New("refuse the NetMap: it is for another box")
+		}
+		if err := g.opt.Dir.SaveNetMap(*stored); err != nil {
+			return err
+		}
 	}
 	g.mu.Lock()
-	g.netMap, g.newest = m, max(f.Generation, m.Generation)
+	g.netMap, g.hash, g.newest = next.NetMap, next.Hash, next.Generation
 	g.link.Generation = g.newest
 	g.mu.Unlock()
+	if stored == nil {
+		return nil
+	}
 	select {
 	case g.changed <- struct{}{}:
 	default: // one is waiting already, and will find the newest map

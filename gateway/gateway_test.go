@@ -162,7 +162,7 @@ func TestFramesThatAreRefused(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), c.says) {
 			t.Errorf("%s: %v, want an error with %q", c.name, err, c.says)
 		}
-		if got := b.have(); got != 5 {
+		if got := b.have().Generation; got != 5 {
 			t.Fatalf("%s moved the box to generation %d", c.name, got)
 		}
 		if m, err := b.opt.Dir.NetMap(b.opt.Identity.NetworkKey); err != nil || m.Generation != 5 {
@@ -182,8 +182,8 @@ func TestMapIsOnDiskBeforeItActs(t *testing.T) {
 	if m, err := b.opt.Dir.NetMap(b.opt.Identity.NetworkKey); err != nil || m.Generation != 6 {
 		t.Errorf("saved generation %d, %v; want 6", m.Generation, err)
 	}
-	if b.have() != 7 {
-		t.Errorf("the map of generation 6 is true for 7 as well, but the box says %d", b.have())
+	if b.have().Generation != 7 {
+		t.Errorf("the map of generation 6 is true for 7 as well, but the box says %d", b.have().Generation)
 	}
 	if r, _ := b.report(); r.Applied != 0 {
 		t.Errorf("nothing is applied yet, but the report says %d", r.Applied)

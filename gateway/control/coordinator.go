@@ -1,16 +1,13 @@
 package control
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
-	"strconv"
 	"sync"
 	"time"
 
@@ -19,8 +16,9 @@ import (
 
 // Coordinator is what a box needs of its coordinator once it is enrolled.
 type Coordinator interface {
-	// Watch calls f with each frame until the stream ends. It returns an error always; ctx's when that is why.
-	Watch(ctx context.Context, have uint64, f func(wire.Frame) error) error
+	// Watch calls f with each frame until the stream ends, and says beat at once, when it changes and after every heartbeat. It returns an
+	// error always; ctx's when that is why.
+	Watch(ctx context.Context, have wire.Have, beat func() wire.Beat, f func(wire.Frame) error) error
 	Report(ctx context.Context, r wire.Report) error
 }
 
@@ -73,8 +71,8 @@ func (h *HTTP) Move() {
 	h.client.CloseIdleConnections()
 }
 
-// Watch implements Coordinator. A stream without any frame for three heartbeats is given up.
-func (h *HTTP) Watch(ctx context.Context, have uint64, f func(wire.Frame) error) error {
+// Watch implements Coordinator. A stream on which nothing comes for three heartbeats is given up.
+func (h *HTTP) Watch(ctx context.Context, have wire.Have, beat func() wire.Beat, f func(wire.Frame) error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	h.mu.Lock()
@@ -83,7 +81,9 @@ func (h *HTTP) Watch(ctx context.Context, have uint64, f func(wire.Frame) error)
 	silent := time.AfterFunc(3*wire.HeartbeatEvery, func() { cancel(errSilent) })
 	defer silent.Stop()
 
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, h.base+wire.PathWatch+"?have="+strconv.FormatUint(have, 10), nil)
+	body := newBeats(beat)
+	defer body.stop()
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, h.base+wire.PathWatch+"?"+have.Query(), body)
 	if err != nil {
 		return fmt.Errorf("watch: %w", err)
 	}
@@ -95,23 +95,16 @@ func (h *HTTP) Watch(ctx context.Context, have uint64, f func(wire.Frame) error)
 	if err := statusError(resp); err != nil {
 		return fmt.Errorf("watch: %w", err)
 	}
-	lines := bufio.NewScanner(resp.Body)
-	lines.Buffer(make([]byte, 0, 64<<10), wire.MaxFrame)
-	for lines.Scan() {
-		silent.Reset(3 * wire.HeartbeatEvery)
-		var fr wire.Frame
-		if err := json.Unmarshal(lines.Bytes(), &fr); err != nil {
-			return fmt.Errorf("watch: decode a frame: %w", err)
+	frames := newFrames(resp.Body, func() { silent.Reset(3 * wire.HeartbeatEvery) })
+	for {
+		fr, err := frames.next()
+		if err != nil {
+			return watchError(ctx, err)
 		}
 		if err := f(fr); err != nil {
 			return err
 		}
 	}
-	err = lines.Err()
-	if err == nil {
-		err = io.ErrUnexpectedEOF
-	}
-	return watchError(ctx, err)
 }
 
 func watchError(ctx context.Context, err error) error {

@@ -20,9 +20,12 @@ const (
 // Follower keeps a watch stream open for as long as it runs.
 type Follower struct {
 	Coordinator Coordinator
-	// Have returns the generation of the map the box has; it is asked before every attempt.
-	Have func() uint64
-	// Frame is called with every frame. An error ends the stream and counts as a failed attempt.
+	// Have says which map the box has; it is asked before every attempt.
+	Have func() wire.Have
+	// Beat is what the coordinator is told while the stream is open.
+	Beat func() wire.Beat
+	// Frame is called with every frame. An error ends the stream and counts as a failed attempt. After a wire.ErrMisfit the next one
+	// begins with the whole map.
 	Frame func(wire.Frame) error
 	// State is called when the connection comes up (nil) or fails (why).
 	State func(error)
@@ -32,14 +35,17 @@ type Follower struct {
 // Run follows until ctx is done.
 func (f *Follower) Run(ctx context.Context) error {
 	wait := backoffMin
+	var fit fit
 	for {
 		began, up := time.Now(), false
-		err := f.Coordinator.Watch(ctx, f.Have(), func(fr wire.Frame) error {
+		err := f.Coordinator.Watch(ctx, fit.ask(f.Have()), f.Beat, func(fr wire.Frame) error {
 			if !up {
 				up = true
 				f.State(nil)
 			}
-			return f.Frame(fr)
+			err := f.Frame(fr)
+			fit.note(fr, err, f.Log)
+			return err
 		})
 		if ctx.Err() != nil {
 			return nil //nolint:nilerr // the watch ended because ctx is done

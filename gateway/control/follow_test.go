@@ -15,11 +15,13 @@ import (
 // scripted answers each Watch with the next function.
 type scripted struct {
 	calls []time.Duration // since start
+	asked []wire.Have
 	begin time.Time
 	watch func(ctx context.Context, n int, f func(wire.Frame) error) error
 }
 
-func (s *scripted) Watch(ctx context.Context, _ uint64, f func(wire.Frame) error) error {
+func (s *scripted) Watch(ctx context.Context, have wire.Have, _ func() wire.Beat, f func(wire.Frame) error) error {
+	s.asked = append(s.asked, have)
 	s.calls = append(s.calls, time.Since(s.begin))
 	return s.watch(ctx, len(s.calls), f)
 }
@@ -28,7 +30,7 @@ func (s *scripted) Report(context.Context, wire.Report) error { return nil }
 
 func follow(ctx context.Context, s *scripted) {
 	f := control.Follower{
-		Coordinator: s, Have: func() uint64 { return 0 }, Frame: func(wire.Frame) error { return nil },
+		Coordinator: s, Have: func() wire.Have { return wire.Have{} }, Frame: func(wire.Frame) error { return nil },
 		State: func(error) {}, Log: slog.New(slog.DiscardHandler),
 	}
 	_ = f.Run(ctx)

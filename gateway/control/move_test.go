@@ -3,6 +3,7 @@ package control_test
 import (
 	"context"
 	"encoding/json"
+	"io"
 	"errors"
 	"log/slog"
 	"net"
@@ -20,10 +21,11 @@ func TestMove(t *testing.T) {
 	streams, reports := make(chan string, 8), make(chan string, 8)
 	mux := http.NewServeMux()
 	mux.HandleFunc(wire.PathWatch, func(w http.ResponseWriter, r *http.Request) {
+		_ = http.NewResponseController(w).EnableFullDuplex()
 		_ = json.NewEncoder(w).Encode(wire.Frame{Generation: 1})
 		_ = http.NewResponseController(w).Flush()
 		streams <- r.RemoteAddr
-		<-r.Context().Done()
+		_, _ = io.Copy(io.Discard, r.Body)
 	})
 	mux.HandleFunc(wire.PathReport, func(w http.ResponseWriter, r *http.Request) {
 		reports <- r.RemoteAddr
@@ -38,7 +40,7 @@ func TestMove(t *testing.T) {
 	defer cancel()
 	states, ended := make(chan error, 8), make(chan error, 1)
 	f := control.Follower{
-		Coordinator: coord, Have: func() uint64 { return 1 }, Frame: func(wire.Frame) error { return nil },
+		Coordinator: coord, Have: func() wire.Have { return wire.Have{} }, Beat: noBeat, Frame: func(wire.Frame) error { return nil },
 		State: func(err error) { states <- err }, Log: slog.New(slog.DiscardHandler),
 	}
 	go func() { ended <- f.Run(ctx) }()

@@ -33,11 +33,14 @@ type Coordinator struct {
 	now      func() time.Time
 
 	failures limiter
+	bases    bases
+	concern  concern
 
 	mu       sync.Mutex
 	maps     map[provisioning.NodeID]mapState
 	watching map[provisioning.NodeID]int
 	hub      hubProgress
+	progress map[provisioning.NodeID]progress
 	// since is when each Finding was first seen by this process.
 	since map[Finding]time.Time
 
@@ -59,6 +62,7 @@ func New(st store.Store, keys *Keys, o Options) (*Coordinator, error) {
 		now:      o.Now,
 		maps:     map[provisioning.NodeID]mapState{},
 		watching: map[provisioning.NodeID]int{},
+		progress: map[provisioning.NodeID]progress{},
 
 		publisher: publisher{tool: o.Tool},
 	}

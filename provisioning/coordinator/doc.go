@@ -4,6 +4,7 @@
 //
 // It never speaks HTTP, SQL or WireGuard, and calls nobody back: nodes and the hub watch the generation.
 //
-// State: the store's. In memory it keeps only what can be lost: the compiled picture of the newest generation, when each node's map last
-// changed, who is watching, and failed enrolments per remote address.
+// State: the store's. In memory it keeps only what can be lost: the compiled picture of the newest generation and the one before, when
+// each node's map last changed and how far the node is, the large maps that were sent last, who is watching, and failed enrolments per remote
+// address.
 package coordinator

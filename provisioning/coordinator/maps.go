@@ -41,13 +41,12 @@ func (c *Coordinator) NetMapFor(ctx context.Context, id provisioning.NodeID) (wi
 	if err != nil {
 		return wire.Signed{}, wire.NetMap{}, err
 	}
-	m, hash, err := c.compile(x, id)
+	m, e, err := c.compile(x, id)
 	if err != nil {
 		return wire.Signed{}, wire.NetMap{}, err
 	}
-	c.observe(id, x.Generation(), hash)
-	signed, err := c.sign(id, m)
-	return signed, m, err
+	c.observe(id, x.Generation(), e.Hash)
+	return c.sign(id, m, e), m, nil
 }
 
 // newest returns the picture of the newest generation.
@@ -115,23 +114,23 @@ func snapshot(tx store.Tx) (netmap.Snapshot, error) {
 	return s, err
 }
 
-func (c *Coordinator) compile(x *picture, id provisioning.NodeID) (wire.NetMap, [sha256.Size]byte, error) {
+func (c *Coordinator) compile(x *picture, id provisioning.NodeID) (wire.NetMap, wire.Encoded, error) {
 	now := c.stamp()
 	if x.proof.Holds(id) {
-		return wire.NetMap{}, [sha256.Size]byte{}, errHeld
+		return wire.NetMap{}, wire.Encoded{}, errHeld
 	}
 	m, err := x.Compile(id, now, now.Add(MapLifetime))
 	if errors.Is(err, netmap.ErrUnknownNode) {
-		return m, [sha256.Size]byte{}, errRemoved
+		return m, wire.Encoded{}, errRemoved
 	}
 	if err != nil {
-		return m, [sha256.Size]byte{}, fmt.Errorf("compile the map: %w", err)
+		return m, wire.Encoded{}, fmt.Errorf("compile the map: %w", err)
 	}
-	hash, err := netmap.Hash(m)
+	e, err := wire.Encode(m)
 	if err != nil {
-		return m, hash, fmt.Errorf("compile the map: %w", err)
+		return m, e, fmt.Errorf("compile the map: %w", err)
 	}
-	return m, hash, nil
+	return m, e, nil
 }
 
 var errRemoved = provisioning.Errorf(provisioning.Denied, "this node was removed from the network").
@@ -148,25 +147,24 @@ func (c *Coordinator) observe(id provisioning.NodeID, gen uint64, hash [sha256.S
 		// Renewals after a restart are spread over renewEvery by the hash, which is as good as random.
 		age := time.Duration(hash[0]) * (renewEvery / 256)
 		s = mapState{hash: hash, changed: gen, issued: c.stamp().Add(-age)}
+		c.due(id, gen)
 	case s.hash != hash && gen > s.changed:
 		s.hash, s.changed = hash, gen
+		c.due(id, gen)
 	}
 	c.maps[id] = s
 	return s
 }
 
-func (c *Coordinator) sign(id provisioning.NodeID, m wire.NetMap) (wire.Signed, error) {
-	signed, err := wire.Sign(m, c.keys.network)
-	if err != nil {
-		return signed, err
-	}
+func (c *Coordinator) sign(id provisioning.NodeID, m wire.NetMap, e wire.Encoded) wire.Signed {
+	signed := e.Sign(c.keys.network)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if s, ok := c.maps[id]; ok {
 		s.issued = m.Issued
 		c.maps[id] = s
 	}
-	return signed, nil
+	return signed
 }
 
 // forget drops what is known of a removed Node.
@@ -174,4 +172,6 @@ func (c *Coordinator) forget(id provisioning.NodeID) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	delete(c.maps, id)
+	delete(c.progress, id)
+	c.bases.forget(id)
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"time"
 
 	"github.com/towpath/towpath/provisioning"
 	"github.com/towpath/towpath/provisioning/store"
@@ -20,6 +21,9 @@ type NodeInfo struct {
 	// Desired is the generation at which the Node's map last changed; Node.Applied below it means that the Node is behind. After a start of
 	// the coordinator and until the Node calls, it is the newest generation.
 	Desired uint64
+	// BehindSince is when the first change came that the Node has not made true, or the start of the coordinator if that was later; zero
+	// for a Node that is not behind.
+	BehindSince time.Time
 }
 
 // Nodes returns all by site name and address.
@@ -56,6 +60,7 @@ func (c *Coordinator) Nodes(ctx context.Context) ([]NodeInfo, error) {
 	for i := range infos {
 		n := &infos[i]
 		n.Online = c.watching[n.ID] > 0
+		c.progress[n.ID].show(n)
 		if s, ok := c.maps[n.ID]; ok {
 			n.Desired = s.changed
 		}

@@ -2,7 +2,7 @@ package coordinator
 
 import (
 	"context"
-	"crypto/sha256"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"time"
@@ -13,29 +13,35 @@ import (
 
 // Watch keeps one Node informed until ctx ends, send fails or the Node is removed, which is a Denied error. It sends
 //
-//   - at once: the map, unless have is a generation for which the Node's map is still true; then a frame without one;
-//   - on every new generation: the map if its content changed, otherwise a frame with the new generation;
-//   - after wire.HeartbeatEvery without either: a frame with the generation there is;
+//   - at once: the map, unless the Node has it or, if it does not tell what it has, the map it had at that generation is still true; then
+//     a frame without one;
+//   - soon after a new generation that concerns the Node: the map if its content changed, otherwise a frame with the new generation;
+//   - after wire.HeartbeatEvery without either: the same for the generation there is;
 //   - the unchanged map again when it was signed a day ago, so that it never expires.
 //
+// A map travels as a change from the one that the Node has if the Node takes that and it is much smaller.
+//
 // send may block for as long as it likes: what happened meanwhile is not queued, the next frame is of the newest generation.
-func (c *Coordinator) Watch(ctx context.Context, id provisioning.NodeID, have uint64, send func(wire.Frame) error) error {
+func (c *Coordinator) Watch(ctx context.Context, id provisioning.NodeID, have wire.Have, send func(wire.Frame) error) error {
 	c.arrive(id)
 	defer c.leave(id)
 	x, err := c.newest(ctx)
 	if err != nil {
 		return err
 	}
-	s := stream{id: id, have: have}
+	c.concern.know(x.Index)
+	s := stream{id: id, have: have.Generation, hash: have.Hash, diffs: have.Diffs}
 	for {
 		frame, err := c.next(&s, x)
 		if err != nil {
 			return err
 		}
+		// From here on x is not used: a picture is large, and must not wait for a slow Node to take its frame.
+		gen := x.Generation()
 		if err := send(frame); err != nil {
 			return fmt.Errorf("send to the node: %w", err)
 		}
-		if x, err = c.awaitIndex(ctx, x); err != nil {
+		if x, err = c.awaitIndex(ctx, id, gen); err != nil {
 			return err
 		}
 	}
@@ -46,25 +52,38 @@ type stream struct {
 	id provisioning.NodeID
 	// have is the generation for which the Node's map is true; 0 is none.
 	have uint64
-	// hash is the content of that map, once seen is set.
-	hash   [sha256.Size]byte
+	// hash is the content of that map: what was sent once seen is set, and before what the Node says, or zero.
+	hash   wire.ContentHash
 	seen   bool
+	diffs  bool
 	issued time.Time
-	// looked is the picture that the last frame was made of.
-	looked *picture
+	// looked is the generation of the picture that the last frame was made of.
+	looked uint64
+}
+
+// frame makes one without a map.
+func (s *stream) frame(now time.Time) wire.Frame {
+	f := wire.Frame{Generation: s.have, Now: now}
+	if s.diffs && s.seen {
+		f.Hash = s.hash
+	}
+	return f
 }
 
 // next makes the frame to be sent now.
 func (c *Coordinator) next(s *stream, x *picture) (wire.Frame, error) {
 	now := c.stamp()
 	renew := s.seen && now.Sub(s.issued) >= renewEvery
-	if s.looked == x && !renew {
-		return wire.Frame{Generation: s.have, Now: now}, nil
+	if s.looked == x.Generation() && !renew {
+		return s.frame(now), nil
 	}
-	s.looked = x
-	m, hash, err := c.compile(x, s.id)
+	s.looked = x.Generation()
+	m, e, err := c.compile(x, s.id)
 	if errors.Is(err, errRemoved) {
 		return wire.Frame{}, err
+	}
+	if size := base64.StdEncoding.EncodedLen(len(e.Payload)); err == nil && size > wire.MaxFrame-frameMargin {
+		err = fmt.Errorf("it would take %d bytes on the way, and a frame has %d at most", size, wire.MaxFrame)
 	}
 	if err != nil {
 		// The Node keeps what it has, and its stream: it is needed when the database is repaired.
@@ -72,47 +91,95 @@ func (c *Coordinator) next(s *stream, x *picture) (wire.Frame, error) {
 		if s.have > x.Generation() {
 			s.have = 0
 		}
-		return wire.Frame{Generation: s.have, Now: now}, nil
+		return s.frame(now), nil
 	}
-	known := c.observe(s.id, x.Generation(), hash)
-	var stale bool
-	if s.seen {
-		stale = hash != s.hash
-	} else {
-		stale = s.have == 0 || s.have > x.Generation() || s.have < known.changed
-		if s.have > x.Generation() {
-			c.log.Warn("a node has a newer map than this database can know; was it restored from a backup?",
-				"node", s.id, "generation", x.Generation(), "node_generation", s.have)
-		}
+	known := c.observe(s.id, x.Generation(), e.Hash)
+	stale := c.stale(s, x.Generation(), known, e.Hash)
+	if !s.seen {
 		s.issued = known.issued
 		renew = now.Sub(s.issued) >= renewEvery
 	}
-	s.hash, s.seen, s.have = hash, true, x.Generation()
-	frame := wire.Frame{Generation: s.have, Now: now}
+	base := s.hash
+	s.hash, s.seen, s.have = e.Hash, true, x.Generation()
+	frame := s.frame(now)
 	if stale || renew {
-		signed, err := c.sign(s.id, m)
-		if err != nil {
+		s.issued = m.Issued
+		if err := c.pack(&frame, s, base, m, e); err != nil {
 			return wire.Frame{}, err
 		}
-		frame.NetMap, s.issued = &signed, m.Issued
 	}
 	return frame, nil
 }
 
-// awaitIndex returns a newer picture, or the same when it is time for a heartbeat.
-func (c *Coordinator) awaitIndex(ctx context.Context, x *picture) (*picture, error) {
+// frameMargin is what a frame has besides the map, in bytes, and more.
+const frameMargin = 4 << 10
+
+// stale reports whether the Node needs another map than it has.
+func (c *Coordinator) stale(s *stream, gen uint64, known mapState, hash wire.ContentHash) bool {
+	if s.seen {
+		return hash != s.hash
+	}
+	if s.have > gen {
+		c.log.Warn("a node has a newer map than this database can know; was it restored from a backup?",
+			"node", s.id, "generation", gen, "node_generation", s.have)
+		return true
+	}
+	switch {
+	case s.have == 0:
+		s.hash = wire.ContentHash{}
+		return true
+	case s.hash.IsZero():
+		return s.have < known.changed
+	}
+	return hash != s.hash
+}
+
+// pack puts m into a frame: as a change from base, which the Node has, or whole.
+func (c *Coordinator) pack(f *wire.Frame, s *stream, base wire.ContentHash, m wire.NetMap, e wire.Encoded) error {
+	signed := c.sign(s.id, m, e)
+	if !s.diffs || len(e.Payload) < diffFrom {
+		f.NetMap = &signed
+		return nil
+	}
+	old, ok := c.bases.find(s.id, base)
+	if base == e.Hash {
+		old, ok = m, true
+	}
+	c.bases.keep(s.id, e, m)
+	if ok {
+		change, err := signed.Since(base, old, m)
+		if err != nil {
+			return err
+		}
+		if 2*len(change.Diff) < base64.StdEncoding.EncodedLen(len(signed.Payload)) {
+			f.Change = &change
+			return nil
+		}
+	}
+	f.NetMap = &signed
+	return nil
+}
+
+// awaitIndex returns a picture that may concern the Node, above the generation have, or any when it is time for a heartbeat.
+func (c *Coordinator) awaitIndex(ctx context.Context, id provisioning.NodeID, have uint64) (*picture, error) {
 	beat, cancel := context.WithTimeout(ctx, wire.HeartbeatEvery)
 	defer cancel()
-	gen, err := c.st.Watch(beat, x.Generation())
-	switch {
-	case ctx.Err() != nil:
-		return nil, ctx.Err()
-	case beat.Err() != nil:
-		return x, nil
-	case err != nil:
-		return nil, fmt.Errorf("wait for a new generation: %w", err)
+	for {
+		gen, err := c.st.Watch(beat, have)
+		switch {
+		case ctx.Err() != nil:
+			return nil, ctx.Err()
+		case beat.Err() != nil:
+			return c.indexAt(ctx, have)
+		case err != nil:
+			return nil, fmt.Errorf("wait for a new generation: %w", err)
+		}
+		x, err := c.indexAt(ctx, gen)
+		if err != nil || c.concern.touches(x.Index, id, have) {
+			return x, err
+		}
+		have = x.Generation()
 	}
-	return c.indexAt(ctx, gen)
 }
 
 func (c *Coordinator) arrive(id provisioning.NodeID) {

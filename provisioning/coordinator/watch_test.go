@@ -74,16 +74,21 @@ func TestWatchTellsChangesAndHeartbeats(t *testing.T) {
 			t.Errorf("after %s of quiet: got %+v, want a heartbeat after %s", time.Since(start), beat, wire.HeartbeatEvery)
 		}
 
+		start = time.Now()
 		n.Grant(t, "lab-pacs", "praxis-sued")
 		other := next(t, s)
 		if other.NetMap != nil || other.Generation != first.Generation+1 {
 			t.Errorf("another clinic's grant: got a map: %v at generation %d, want none at %d", other.NetMap != nil, other.Generation, first.Generation+1)
 		}
+		if took := time.Since(start); took != wire.HeartbeatEvery {
+			t.Errorf("another clinic's grant was told after %s, want it with the heartbeat", took)
+		}
 
+		start = time.Now()
 		n.Grant(t, "lab-pacs", "praxis-nord")
 		own := next(t, s)
-		if own.NetMap == nil {
-			t.Fatal("no map came for the node's own grant")
+		if own.NetMap == nil || time.Since(start) != 0 {
+			t.Fatalf("for the node's own grant came a map: %v, after %s", own.NetMap != nil, time.Since(start))
 		}
 		m, err := own.NetMap.Open(box.Network)
 		if err != nil {
@@ -201,7 +206,7 @@ func TestWatchEndsForARemovedNode(t *testing.T) {
 		if m, err := f.NetMap.Open(lab.Network); err != nil || len(m.Peers) != 0 {
 			t.Errorf("the peer still has %d peers (%v)", len(m.Peers), err)
 		}
-		wantCode(t, n.Watch(t.Context(), box.ID, 0, func(wire.Frame) error { return nil }), provisioning.Denied, "removed")
+		wantCode(t, n.Watch(t.Context(), box.ID, wire.Have{}, func(wire.Frame) error { return nil }), provisioning.Denied, "removed")
 		again := box.Watch(t.Context(), 0)
 		defer again.Close()
 		_, err := again.Next()
@@ -218,7 +223,7 @@ func TestWatchEndsWhenTheNodeTakesNothingMore(t *testing.T) {
 		n.Clinic(t, "praxis-nord")
 		box := n.Node(t, "praxis-nord")
 		gone := errors.New("gone")
-		if err := n.Watch(t.Context(), box.ID, 0, func(wire.Frame) error { return gone }); !errors.Is(err, gone) {
+		if err := n.Watch(t.Context(), box.ID, wire.Have{}, func(wire.Frame) error { return gone }); !errors.Is(err, gone) {
 			t.Errorf("got %v, want the error of send", err)
 		}
 		if nodeInfo(t, n, box.ID).Online {

@@ -1,8 +1,6 @@
 package netmap
 
 import (
-	"crypto/sha256"
-	"encoding/json"
 	"errors"
 	"time"
 
@@ -29,13 +27,9 @@ type Snapshot struct {
 }
 
 // Hash identifies the content of a map: all but when and for which generation it was issued.
-func Hash(m wire.NetMap) ([sha256.Size]byte, error) {
-	m.Generation, m.Issued, m.Expires = 0, time.Time{}, time.Time{}
-	b, err := json.Marshal(m)
-	if err != nil {
-		return [sha256.Size]byte{}, err
-	}
-	return sha256.Sum256(b), nil
+func Hash(m wire.NetMap) (wire.ContentHash, error) {
+	e, err := wire.Encode(m)
+	return e.Hash, err
 }
 
 // Omission names an object that appears in no map, and why.

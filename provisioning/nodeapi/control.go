@@ -3,11 +3,9 @@ package nodeapi
 import (
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"net/http"
 	"net/netip"
-	"strconv"
 	"time"
 
 	"github.com/towpath/towpath/provisioning"
@@ -15,12 +13,8 @@ import (
 	"github.com/towpath/towpath/provisioning/wire"
 )
 
-const (
-	// reportTimeout bounds reading, storing and answering a report.
-	reportTimeout = 30 * time.Second
-	// frameTimeout bounds the writing of one frame: a caller that takes nothing for so long has gone without a word.
-	frameTimeout = 3 * wire.HeartbeatEvery
-)
+// reportTimeout bounds reading, storing and answering a report.
+const reportTimeout = 30 * time.Second
 
 // Control serves wire.PathWatch and wire.PathReport. It must be reachable inside WireGuard only: the caller is whoever has the remote
 // address.
@@ -28,6 +22,7 @@ func Control(c *coordinator.Coordinator) http.Handler {
 	h := &control{c: c}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET "+wire.PathWatch, h.watch)
+	mux.HandleFunc("POST "+wire.PathWatch, h.watch)
 	mux.HandleFunc("POST "+wire.PathReport, h.report)
 	return mux
 }
@@ -47,43 +42,6 @@ func (h *control) caller(w http.ResponseWriter, r *http.Request) (provisioning.N
 		return "", false
 	}
 	return id, true
-}
-
-func (h *control) watch(w http.ResponseWriter, r *http.Request) {
-	var have uint64
-	if q := r.URL.Query().Get("have"); q != "" {
-		n, err := strconv.ParseUint(q, 10, 64)
-		if err != nil {
-			refuse(w, provisioning.Errorf(provisioning.Invalid, "have is not a generation"))
-			return
-		}
-		have = n
-	}
-	id, ok := h.caller(w, r)
-	if !ok {
-		return
-	}
-	rc := http.NewResponseController(w)
-	enc := json.NewEncoder(w)
-	started := false
-	err := h.c.Watch(r.Context(), id, have, func(f wire.Frame) error {
-		if err := rc.SetWriteDeadline(time.Now().Add(frameTimeout)); err != nil && !errors.Is(err, http.ErrNotSupported) {
-			return fmt.Errorf("bound the write: %w", err)
-		}
-		if !started {
-			w.Header().Set("Content-Type", "application/x-ndjson")
-			w.Header().Set("Cache-Control", "no-store")
-			started = true
-		}
-		if err := enc.Encode(f); err != nil {
-			return err
-		}
-		return rc.Flush()
-	})
-	// Once the stream runs, its end says all: the node calls again and then hears the reason.
-	if !started {
-		refuse(w, err)
-	}
 }
 
 func (h *control) report(w http.ResponseWriter, r *http.Request) {
@@ -107,6 +65,7 @@ func (h *control) report(w http.ResponseWriter, r *http.Request) {
 		refuse(w, err)
 		return
 	}
+	h.c.Beat(id, wire.Beat{Applied: report.Applied, ApplyError: report.ApplyError})
 	w.WriteHeader(http.StatusNoContent)
 }
 

@@ -2,7 +2,6 @@ package provisioningtest
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"crypto/ed25519"
 	"encoding/json"
@@ -31,10 +30,12 @@ type Node struct {
 
 	n  *Network
 	mu sync.Mutex
-	// m is the newest map, gen the newest generation it is true for; maps counts those received.
-	m    wire.NetMap
-	gen  uint64
-	maps int
+	// held is the newest map; maps counts those received, and changes those of them that were not sent whole.
+	held          wire.Held
+	maps, changes int
+	// whole is set when the next map must come whole, because something did not fit; misfits counts how often.
+	whole   bool
+	misfits int
 }
 
 // Box makes a Node that is not enrolled.
@@ -94,7 +95,7 @@ func (b *Node) EnrollWith(ctx context.Context, token wire.Token, req wire.Enroll
 		return answer.Error
 	}
 	b.Network = id.Network
-	if err := b.take(*answer.NetMap); err != nil {
+	if _, err := b.take(wire.Frame{NetMap: answer.NetMap}); err != nil {
 		return err
 	}
 	b.ID = provisioning.NodeID(b.Map().Self.Node)
@@ -109,40 +110,53 @@ func (b *Node) public(ctx context.Context, method, path string, body []byte) *ht
 	return rec
 }
 
-func (b *Node) control(ctx context.Context, w http.ResponseWriter, method, target string, body []byte) {
-	r := httptest.NewRequestWithContext(ctx, method, "http://hub"+target, bytes.NewReader(body))
+// Call calls the control API as the Node.
+func (b *Node) Call(ctx context.Context, w http.ResponseWriter, method, target string, body io.Reader) {
+	r := httptest.NewRequestWithContext(ctx, method, "http://hub"+target, body)
 	r.RemoteAddr = netip.AddrPortFrom(b.Map().Self.Address, 50000).String()
 	b.n.Control.ServeHTTP(w, r)
 }
 
-// take verifies a map and keeps it, unless it is older than what there is.
-func (b *Node) take(s wire.Signed) error {
-	m, err := s.Open(b.Network)
-	if err != nil {
-		return err
-	}
+// take keeps what a frame brings.
+func (b *Node) take(f wire.Frame) (changed bool, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if m.Generation < b.gen {
-		return fmt.Errorf("a map of generation %d after %d", m.Generation, b.gen)
+	h, stored, err := b.held.Take(b.Network, f)
+	if err != nil {
+		return false, err
 	}
-	b.m, b.gen = m, m.Generation
-	b.maps++
-	return nil
+	if h.Generation < b.held.Generation || h.NetMap.Generation < b.held.NetMap.Generation {
+		return false, fmt.Errorf("the node went back from generation %d to %d", b.held.Generation, h.Generation)
+	}
+	changed = h.Generation != b.held.Generation || stored != nil
+	b.held = h
+	if stored != nil {
+		b.maps++
+	}
+	if f.Change != nil {
+		b.changes++
+	}
+	return changed, nil
+}
+
+// Take keeps what a frame brings, as Follow does.
+func (b *Node) Take(f wire.Frame) error {
+	_, err := b.take(f)
+	return err
 }
 
 // Map is the newest map.
 func (b *Node) Map() wire.NetMap {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.m
+	return b.held.NetMap
 }
 
 // Generation is the newest that the map is known to be true for.
 func (b *Node) Generation() uint64 {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.gen
+	return b.held.Generation
 }
 
 // Maps is how many maps were received since the Node was made.
@@ -152,80 +166,29 @@ func (b *Node) Maps() int {
 	return b.maps
 }
 
-// Stream is an open watch.
-type Stream struct {
-	dec    *json.Decoder
-	r      *io.PipeReader
-	cancel context.CancelFunc
-	done   chan struct{}
-	rec    *pipeWriter
+// Changes is how many of the Maps came as a change of the one before.
+func (b *Node) Changes() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.changes
 }
 
-// Watch opens a stream. The caller closes it.
-func (b *Node) Watch(ctx context.Context, have uint64) *Stream {
-	ctx, cancel := context.WithCancel(ctx)
-	r, w := io.Pipe()
-	rec := &pipeWriter{w: w, h: http.Header{}, code: http.StatusOK}
-	s := &Stream{dec: json.NewDecoder(r), r: r, cancel: cancel, done: make(chan struct{}), rec: rec}
-	go func() {
-		defer close(s.done)
-		b.control(ctx, s.rec, http.MethodGet, fmt.Sprintf("%s?have=%d", wire.PathWatch, have), nil)
-		w.Close()
-	}()
-	return s
+// Misfits is how often something did not fit the map.
+func (b *Node) Misfits() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.misfits
 }
 
-// Next returns the next frame; a refusal is a *wire.Refusal and the end of the stream io.EOF.
-func (s *Stream) Next() (wire.Frame, error) {
-	var raw json.RawMessage
-	if err := s.dec.Decode(&raw); err != nil {
-		return wire.Frame{}, err
+// Have is what the Node says of its map.
+func (b *Node) Have() wire.Have {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	h := b.held.Have()
+	if b.whole {
+		h.Generation, h.Hash = 0, wire.ContentHash{}
 	}
-	if code := s.rec.status(); code != http.StatusOK {
-		var refusal wire.Refusal
-		if err := json.Unmarshal(raw, &refusal); err != nil {
-			return wire.Frame{}, fmt.Errorf("status %d: %w", code, err)
-		}
-		return wire.Frame{}, &refusal
-	}
-	var f wire.Frame
-	err := json.Unmarshal(raw, &f)
-	return f, err
-}
-
-// Close ends the stream and waits for the coordinator's side of it.
-func (s *Stream) Close() {
-	s.cancel()
-	s.r.CloseWithError(io.ErrClosedPipe)
-	<-s.done
-}
-
-// Follow watches, keeps each map, and reports what it has applied, until ctx ends or the stream does.
-func (b *Node) Follow(ctx context.Context) error {
-	s := b.Watch(ctx, b.Generation())
-	defer s.Close()
-	stop := context.AfterFunc(ctx, func() { s.r.CloseWithError(context.Cause(ctx)) })
-	defer stop()
-	for {
-		f, err := s.Next()
-		if err != nil {
-			return cmp.Or(ctx.Err(), err)
-		}
-		if f.NetMap != nil {
-			if err := b.take(*f.NetMap); err != nil {
-				return err
-			}
-		}
-		b.mu.Lock()
-		fresh := f.Generation > b.gen || f.NetMap != nil
-		b.gen = max(b.gen, f.Generation)
-		b.mu.Unlock()
-		if fresh {
-			if err := b.Report(ctx, wire.Report{Format: wire.Format, Applied: f.Generation}); err != nil {
-				return cmp.Or(ctx.Err(), err)
-			}
-		}
-	}
+	return h
 }
 
 // Report sends one. A refusal is a *wire.Refusal.
@@ -235,7 +198,7 @@ func (b *Node) Report(ctx context.Context, r wire.Report) error {
 		return err
 	}
 	rec := httptest.NewRecorder()
-	b.control(ctx, rec, http.MethodPost, wire.PathReport, body)
+	b.Call(ctx, rec, http.MethodPost, wire.PathReport, bytes.NewReader(body))
 	if rec.Code == http.StatusNoContent {
 		return nil
 	}
@@ -244,28 +207,4 @@ func (b *Node) Report(ctx context.Context, r wire.Report) error {
 		return errors.Join(fmt.Errorf("report: status %d", rec.Code), err)
 	}
 	return &refusal
-}
-
-// pipeWriter is an http.ResponseWriter whose reader decides the pace.
-type pipeWriter struct {
-	w    *io.PipeWriter
-	h    http.Header
-	mu   sync.Mutex
-	code int
-}
-
-func (p *pipeWriter) Header() http.Header         { return p.h }
-func (p *pipeWriter) Write(b []byte) (int, error) { return p.w.Write(b) }
-func (p *pipeWriter) Flush()                      {}
-
-func (p *pipeWriter) WriteHeader(code int) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.code = code
-}
-
-func (p *pipeWriter) status() int {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.code
 }

@@ -12,14 +12,14 @@ import (
 const (
 	PathIdentity = "/v1/identity" // GET: Identity
 	PathEnroll   = "/v1/enroll"   // POST: what SealRequest makes → what ResponseOpener.Open opens
-	PathWatch    = "/v1/watch"    // GET ?have=<generation>: a stream of Frame, one JSON object a line
+	PathWatch    = "/v1/watch"    // GET, or POST with a stream of Beat, ?Have.Query(): a stream of Frame; one JSON object a line
 	PathReport   = "/v1/report"   // POST: Report
 )
 
 // Limits of the contract, in bytes. A reader refuses what is larger.
 const (
 	MaxEnrollBody = 64 << 10
-	MaxFrame      = 4 << 20
+	MaxFrame      = 32 << 20 // the map of a center with 20,000 clinics, see TestMapOfALargeCenterFits
 	MaxReport     = 256 << 10
 )
 
@@ -28,10 +28,13 @@ const HeartbeatEvery = 15 * time.Second
 
 // Frame is one line of the watch stream.
 type Frame struct {
-	// NetMap is set when the Node's map changed.
+	// NetMap is set when the Node's map changed; or Change, for a Node that takes it.
 	NetMap *Signed `json:"netmap,omitempty"`
+	Change *Change `json:"change,omitempty"`
 	// Generation is the newest generation that the Node's current map is true for; sent with every frame.
 	Generation uint64 `json:"generation"`
+	// Hash is what that map says, for a Node that takes a Change; zero when it is not known.
+	Hash ContentHash `json:"hash,omitzero"`
 	// Now is the coordinator's clock, for Nodes whose NTP is blocked.
 	Now time.Time `json:"now"`
 }
