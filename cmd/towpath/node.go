@@ -11,6 +11,7 @@ import (
 
 	"github.com/towpath/towpath/cmd/towpath/internal/ui"
 	"github.com/towpath/towpath/provisioning"
+	"github.com/towpath/towpath/provisioning/adminapi"
 )
 
 func nodeCommand() *cli.Command {
@@ -28,18 +29,15 @@ func nodeCommand() *cli.Command {
 				return show(c, all, func(w io.Writer) error {
 					var rows [][]string
 					for _, n := range all {
-						seen, plan := ui.Ago(n.LastSeen, time.Now()), fmt.Sprintf("%d of %d", n.Applied, n.Desired)
+						seen := ui.Ago(n.LastSeen, time.Now())
 						if n.Online {
 							seen = "now"
-						}
-						if n.Applied >= n.Desired {
-							plan = "current"
 						}
 						address := n.Address.String()
 						if n.Former.IsValid() {
 							address += ", formerly " + n.Former.String()
 						}
-						rows = append(rows, []string{n.Site, n.ID, address, seen, plan, n.ApplyError, strconv.Itoa(len(n.Conditions)), n.Version})
+						rows = append(rows, []string{n.Site, n.ID, address, seen, planState(n, time.Now()), n.ApplyError, strconv.Itoa(len(n.Conditions)), n.Version})
 					}
 					return ui.Table(w, []string{"SITE", "NODE", "ADDRESS", "SEEN", "PLAN", "BECAUSE", "CONDITIONS", "VERSION"}, rows)
 				})
@@ -56,6 +54,17 @@ func nodeCommand() *cli.Command {
 			},
 		},
 	)
+}
+
+// planState says whether a node has made its newest map true, and if not, which and since when it should.
+func planState(n adminapi.Node, now time.Time) string {
+	switch {
+	case n.Applied >= n.Desired:
+		return "current"
+	case n.BehindSince.IsZero():
+		return fmt.Sprintf("%d of %d", n.Applied, n.Desired)
+	}
+	return fmt.Sprintf("%d of %d since %s", n.Applied, n.Desired, ui.For(n.BehindSince, now))
 }
 
 func eventsCommand() *cli.Command {

@@ -67,7 +67,7 @@ func grantView(g coordinator.GrantInfo) Grant {
 func nodeView(n coordinator.NodeInfo) Node {
 	v := Node{
 		ID: string(n.ID), Site: n.SiteName, Kind: string(n.Kind), PublicKey: n.PublicKey.String(), Address: n.Address, Former: n.Former,
-		Enrolled: n.Enrolled, Online: n.Online, LastSeen: n.LastSeen, Desired: n.Desired, Applied: n.Applied, ApplyError: n.ApplyError,
+		Enrolled: n.Enrolled, Online: n.Online, LastSeen: n.LastSeen, Desired: n.Desired, Applied: n.Applied, BehindSince: n.BehindSince, ApplyError: n.ApplyError,
 		Hostname: n.Facts.Hostname, Serial: n.Facts.Serial, Model: n.Facts.Model, Version: n.Facts.Version, LANs: list(n.Facts.LANs),
 		Conditions: make([]Condition, 0, len(n.Conditions)), Queues: make([]Queue, 0, len(n.Queues)),
 	}

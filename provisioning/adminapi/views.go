@@ -150,25 +150,27 @@ type NewGrant struct {
 
 // Node is an enrolled identity at a Site, and how it is.
 type Node struct {
-	ID         string         `json:"id"`
-	Site       string         `json:"site"`
-	Kind       string         `json:"kind"`
-	PublicKey  string         `json:"public_key"`
-	Address    netip.Addr     `json:"address"`
-	Former     netip.Addr     `json:"former,omitzero" doc:"address before its site was renumbered, at which it still answers"`
-	Enrolled   time.Time      `json:"enrolled"`
-	Online     bool           `json:"online"`
-	LastSeen   time.Time      `json:"last_seen,omitzero" doc:"when the last report came"`
-	Desired    uint64         `json:"desired" doc:"generation at which its map last changed"`
-	Applied    uint64         `json:"applied" doc:"generation that it has made true"`
-	ApplyError string         `json:"apply_error,omitempty" doc:"why a newer one is not"`
-	Hostname   string         `json:"hostname,omitempty"`
-	Serial     string         `json:"serial,omitempty"`
-	Model      string         `json:"model,omitempty"`
-	Version    string         `json:"version,omitempty"`
-	LANs       []netip.Prefix `json:"lans" nullable:"false"`
-	Conditions []Condition    `json:"conditions" nullable:"false"`
-	Queues     []Queue        `json:"queues" nullable:"false"`
+	ID        string     `json:"id"`
+	Site      string     `json:"site"`
+	Kind      string     `json:"kind"`
+	PublicKey string     `json:"public_key"`
+	Address   netip.Addr `json:"address"`
+	Former    netip.Addr `json:"former,omitzero" doc:"address before its site was renumbered, at which it still answers"`
+	Enrolled  time.Time  `json:"enrolled"`
+	Online    bool       `json:"online"`
+	LastSeen  time.Time  `json:"last_seen,omitzero" doc:"when the last report came"`
+	Desired   uint64     `json:"desired" doc:"generation at which its map last changed"`
+	Applied   uint64     `json:"applied" doc:"generation that it has made true"`
+	// BehindSince is zero for a node that has made its newest map true.
+	BehindSince time.Time      `json:"behind_since,omitzero" doc:"when the first change came that it has not made true"`
+	ApplyError  string         `json:"apply_error,omitempty" doc:"why a newer one is not"`
+	Hostname    string         `json:"hostname,omitempty"`
+	Serial      string         `json:"serial,omitempty"`
+	Model       string         `json:"model,omitempty"`
+	Version     string         `json:"version,omitempty"`
+	LANs        []netip.Prefix `json:"lans" nullable:"false"`
+	Conditions  []Condition    `json:"conditions" nullable:"false"`
+	Queues      []Queue        `json:"queues" nullable:"false"`
 }
 
 // Condition is a named health fact.
