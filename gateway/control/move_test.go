@@ -3,8 +3,8 @@ package control_test
 import (
 	"context"
 	"encoding/json"
-	"io"
 	"errors"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
