@@ -6,6 +6,7 @@ import (
 	"errors"
 	"log/slog"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -16,30 +17,29 @@ func TestTendSpeaksOncePerChange(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		var log bytes.Buffer
-		calls := 0
+		var calls atomic.Int64
 		done := make(chan struct{})
 		go func() {
 			defer close(done)
 			tend(ctx, tendEvery, func(context.Context) error {
-				calls++
-				switch {
-				case calls >= 4 && calls <= 6:
+				switch calls.Add(1) {
+				case 4, 5, 6:
 					return errors.New("the disk is full")
-				case calls == 7 || calls == 8:
+				case 7, 8:
 					return errors.New("the database is locked")
 				}
 				return nil
 			}, slog.New(slog.NewTextHandler(&log, nil)))
 		}()
 		synctest.Wait()
-		if calls != 1 {
-			t.Errorf("%d calls at the start, want 1", calls)
+		if n := calls.Load(); n != 1 {
+			t.Errorf("%d calls at the start, want 1", n)
 		}
 		time.Sleep(9*tendEvery + time.Second)
 		cancel()
 		<-done
-		if calls != 10 {
-			t.Errorf("%d calls in nine minutes, want 10", calls)
+		if n := calls.Load(); n != 10 {
+			t.Errorf("%d calls in nine minutes, want 10", n)
 		}
 		var got []string
 		for line := range strings.Lines(log.String()) {
