@@ -213,7 +213,7 @@ func TestEachGenerationIsProvenAsIfAlone(t *testing.T) {
 			}
 		}
 	})
-	if all := proven + refuted; proven < all/20 || refuted < all/20 {
+	if total := proven + refuted; proven < total/20 || refuted < total/20 {
 		t.Errorf("%d were proven and %d refuted, too few to say anything", proven, refuted)
 	}
 }
