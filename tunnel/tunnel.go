@@ -33,6 +33,9 @@ type Config struct {
 // Peer is the desired state of one other end.
 type Peer struct {
 	PublicKey wgkey.PublicKey
+	// Next is the key that the peer will change to; the zero value means that it keeps its own. A device that package turn wraps takes both:
+	// AllowedIPs belong to PublicKey until there is a handshake with Next, and to Next from then on. Devices themselves ignore it.
+	Next wgkey.PublicKey
 	// PresharedKey is optional: the zero value means none.
 	PresharedKey wgkey.PresharedKey
 	// Endpoint is where to reach the peer first. The zero value means unknown: the peer calls us. A device sets it when the peer
