@@ -33,18 +33,46 @@ type Site struct {
 	Created  time.Time
 }
 
-// NodeKind is what a Node does.
-type NodeKind string
+// NodeState says whether a Node takes part in the network. Only active ones are in maps and may talk to the hub.
+type NodeState string
 
-// Gateway is the Node of a clinic's or center's box.
-const Gateway NodeKind = "gateway"
+// The states of a Node.
+const (
+	// NodeActive takes part. It is the zero value.
+	NodeActive NodeState = ""
+	// NodeWaiting has shown a good token and waits for an operator: to approve it, or to sign it with the network's offline key.
+	NodeWaiting NodeState = "waiting"
+	// NodeQuarantined was shut out, by an operator or because its key was seen in two places. Its row and addresses stay.
+	NodeQuarantined NodeState = "quarantined"
+)
+
+// String returns the state's name.
+func (s NodeState) String() string {
+	if s == NodeActive {
+		return "active"
+	}
+	return string(s)
+}
 
 // Node is an enrolled identity at a Site.
 type Node struct {
-	ID        NodeID
-	Site      SiteID
-	Kind      NodeKind
+	ID   NodeID
+	Site SiteID
+	Kind wire.NodeKind
+	// Name is what an operator calls an unmanaged Node, unique within the Site; empty for others.
+	Name      string
 	PublicKey wgkey.PublicKey
+	// State is why and since when it is what it is.
+	State  NodeState
+	Reason string
+	Since  time.Time
+	// Rotate is how far a change of PublicKey to NextKey is; NextKey is zero before RotateWait.
+	Rotate  wire.RotateStep
+	NextKey wgkey.PublicKey
+	// Member is what the network's offline key has signed of the Node; nil where there is no such key, or no signature yet.
+	Member *wire.SignedMember
+	// Origin is the address from which it enrolled, as the coordinator saw it; the zero value if unknown.
+	Origin netip.Addr
 	// Address is the Node's fixed overlay address, within an Allocation of its Site.
 	Address netip.Addr
 	// Former is the address it had before its Site was renumbered and still answers at; the zero value outside of that time.
@@ -59,19 +87,29 @@ type Node struct {
 	Queues     []wire.Queue
 }
 
-// Token is a one-time enrolment secret, of which only the hash is kept.
+// TokenUse is one enrolment with a Token.
+type TokenUse struct {
+	Node NodeID    `json:"node"`
+	At   time.Time `json:"at"`
+}
+
+// Token is an enrolment secret, of which only the hash is kept.
 type Token struct {
 	ID   TokenID
 	Site SiteID
-	Kind NodeKind
+	Kind wire.NodeKind
 	Hash [32]byte
+	// Limit is how many Nodes it enrolls, at least 1; Uses are those it has, oldest first.
+	Limit int
+	Uses  []TokenUse
+	// Approval means that an operator has to approve each Node that it enrolls.
+	Approval bool
+	// Replaces is the Node whose place the box takes: its id, Site and addresses, with a key of its own. Empty for others.
+	Replaces NodeID
 	// Address is what the Node will have; the zero value lets the coordinator choose.
 	Address netip.Addr
 	Created time.Time
 	Expires time.Time
-	// Used is zero until the Token enrolled UsedBy.
-	Used   time.Time
-	UsedBy NodeID
 	// Revoked is zero unless an operator withdrew it.
 	Revoked time.Time
 }

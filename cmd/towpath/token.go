@@ -9,6 +9,7 @@ import (
 	"rsc.io/qr"
 
 	"github.com/towpath/towpath/cmd/towpath/internal/ui"
+	"github.com/towpath/towpath/provisioning/adminapi"
 )
 
 func tokenCommand() *cli.Command {
@@ -67,7 +68,7 @@ Example:
 				return show(c, all, func(w io.Writer) error {
 					var rows [][]string
 					for _, t := range all {
-						rows = append(rows, []string{t.ID, t.Site, t.State, addrOf(t.Address), timeOf(t.Created), timeOf(t.Expires), t.UsedBy})
+						rows = append(rows, []string{t.ID, t.Site, t.State, addrOf(t.Address), timeOf(t.Created), timeOf(t.Expires), usesOf(t)})
 					}
 					return ui.Table(w, []string{"TOKEN", "SITE", "STATE", "ADDRESS", "MADE", "EXPIRES", "USED BY"}, rows)
 				})
@@ -84,6 +85,18 @@ Example:
 			},
 		},
 	)
+}
+
+// usesOf names the nodes that a token has enrolled, and how many more it may.
+func usesOf(t adminapi.Token) string {
+	nodes := make([]string, 0, len(t.Uses)+1)
+	for _, u := range t.Uses {
+		nodes = append(nodes, u.Node)
+	}
+	if t.Limit > 1 {
+		nodes = append(nodes, fmt.Sprintf("(%d of %d)", len(t.Uses), t.Limit))
+	}
+	return strings.Join(nodes, " ")
 }
 
 // drawQR prints two rows of modules per line, dark on light, with the quiet zone that readers need (ISO/IEC 18004 §5.3.8).

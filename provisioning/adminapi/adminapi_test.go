@@ -172,7 +172,7 @@ func TestClientReachesEveryOperation(t *testing.T) {
 	if err := c.RevokeToken(ctx, spare.ID); err != nil {
 		t.Fatal(err)
 	}
-	if l := must(c.Tokens(ctx))(t); len(l) != 2 || l[0].State != "revoked" || l[1].State != "used" || l[1].UsedBy != string(box.ID) {
+	if l := must(c.Tokens(ctx))(t); len(l) != 2 || l[0].State != "revoked" || l[1].State != "used" || len(l[1].Uses) != 1 || l[1].Uses[0].Node != string(box.ID) {
 		t.Errorf("the tokens are %+v", l)
 	}
 

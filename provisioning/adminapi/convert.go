@@ -45,10 +45,14 @@ func siteView(s coordinator.SiteInfo) Site {
 }
 
 func tokenView(t coordinator.TokenInfo) Token {
-	return Token{
+	v := Token{
 		ID: string(t.ID), Site: t.SiteName, Kind: string(t.Kind), State: string(t.State), Address: t.Address, Created: t.Created, Expires: t.Expires,
-		Used: t.Used, UsedBy: string(t.UsedBy), Revoked: t.Revoked,
+		Limit: t.Limit, Uses: make([]TokenUse, 0, len(t.Uses)), Approval: t.Approval, Replaces: string(t.Replaces), Revoked: t.Revoked,
 	}
+	for _, u := range t.Uses {
+		v.Uses = append(v.Uses, TokenUse{Node: string(u.Node), At: u.At})
+	}
+	return v
 }
 
 func serviceView(v coordinator.ServiceInfo) Service {

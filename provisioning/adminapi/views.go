@@ -76,18 +76,26 @@ type SiteEndpoint struct {
 	Endpoint string `json:"endpoint" doc:"host:port; empty for a site that only calls out"`
 }
 
-// Token is a one-time right to enroll a box, without its secret.
+// TokenUse is one enrolment with a Token.
+type TokenUse struct {
+	Node string    `json:"node" doc:"id of the node"`
+	At   time.Time `json:"at"`
+}
+
+// Token is a right to enroll boxes, without its secret.
 type Token struct {
-	ID      string     `json:"id"`
-	Site    string     `json:"site"`
-	Kind    string     `json:"kind"`
-	State   string     `json:"state" enum:"open,used,expired,revoked"`
-	Address netip.Addr `json:"address,omitzero" doc:"what the box will have on the overlay; absent if chosen when it is used"`
-	Created time.Time  `json:"created"`
-	Expires time.Time  `json:"expires"`
-	Used    time.Time  `json:"used,omitzero"`
-	UsedBy  string     `json:"used_by,omitempty" doc:"id of the node"`
-	Revoked time.Time  `json:"revoked,omitzero"`
+	ID       string     `json:"id"`
+	Site     string     `json:"site"`
+	Kind     string     `json:"kind"`
+	State    string     `json:"state" enum:"open,used,expired,revoked"`
+	Address  netip.Addr `json:"address,omitzero" doc:"what the box will have on the overlay; absent if chosen when it is used"`
+	Created  time.Time  `json:"created"`
+	Expires  time.Time  `json:"expires"`
+	Limit    int        `json:"limit" doc:"how many boxes it enrolls"`
+	Uses     []TokenUse `json:"uses" doc:"oldest first"`
+	Approval bool       `json:"approval,omitempty" doc:"an operator has to approve each box"`
+	Replaces string     `json:"replaces,omitempty" doc:"id of the node whose place the box takes"`
+	Revoked  time.Time  `json:"revoked,omitzero"`
 }
 
 // NewToken describes a Token to be made.

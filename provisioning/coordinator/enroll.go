@@ -121,8 +121,8 @@ func (c *Coordinator) admit(ctx context.Context, id provisioning.TokenID, req wi
 		if err != nil {
 			return err
 		}
-		if again {
-			node = token.UsedBy
+		if again != "" {
+			node = again
 			gen, err = tx.Generation()
 			return err
 		}
@@ -159,26 +159,28 @@ func enrollDetail(tx store.Tx, n provisioning.Node, req wire.EnrollRequest, at t
 	return d
 }
 
-// tokenIsGood names what is wrong with a token whose secret was right. again means that the same box asks once more.
-func tokenIsGood(tx store.Tx, t provisioning.Token, req wire.EnrollRequest, now time.Time) (again bool, err error) {
+// tokenIsGood names what is wrong with a token whose secret was right. again is the Node of a box that asks once more.
+func tokenIsGood(tx store.Tx, t provisioning.Token, req wire.EnrollRequest, now time.Time) (again provisioning.NodeID, err error) {
 	const hint = "ask the center for a new token"
 	if !t.Revoked.IsZero() {
-		return false, provisioning.Errorf(provisioning.Denied, "this token was withdrawn on %s", t.Revoked.Format(time.DateTime)).WithHint(hint)
+		return "", provisioning.Errorf(provisioning.Denied, "this token was withdrawn on %s", t.Revoked.Format(time.DateTime)).WithHint(hint)
 	}
 	if !now.Before(t.Expires) {
-		return false, provisioning.Errorf(provisioning.Expired, "this token was good until %s", t.Expires.Format(time.DateTime)).WithHint(hint)
+		return "", provisioning.Errorf(provisioning.Expired, "this token was good until %s", t.Expires.Format(time.DateTime)).WithHint(hint)
 	}
-	if t.Used.IsZero() {
-		return false, nil
+	for _, u := range t.Uses {
+		n, err := tx.Nodes().ByID(u.Node)
+		if err == nil && n.PublicKey == req.PublicKey {
+			return n.ID, nil
+		}
+		if err != nil && !errors.Is(err, store.ErrNotFound) {
+			return "", fmt.Errorf("read the node: %w", err)
+		}
 	}
-	n, err := tx.Nodes().ByID(t.UsedBy)
-	if err == nil && n.PublicKey == req.PublicKey {
-		return true, nil
+	if len(t.Uses) < t.Limit {
+		return "", nil
 	}
-	if err != nil && !errors.Is(err, store.ErrNotFound) {
-		return false, fmt.Errorf("read the node: %w", err)
-	}
-	return false, provisioning.Errorf(provisioning.Denied, "this token was used on %s by another box", t.Used.Format(time.DateTime)).
+	return "", provisioning.Errorf(provisioning.Denied, "this token was used on %s by another box", t.Uses[len(t.Uses)-1].At.Format(time.DateTime)).
 		WithHint("each box needs its own token: " + hint + "; if nobody of you has used it, tell them so")
 }
 

@@ -47,7 +47,7 @@ func TestEnroll(t *testing.T) {
 	if d := cmp.Diff(want, info.Facts, equateNet); d != "" {
 		t.Errorf("what is stored of the box: -want +got:\n%s", d)
 	}
-	if info.Site != site.ID || info.Kind != provisioning.Gateway || info.PublicKey != pub || info.Enrolled.IsZero() || !info.LastSeen.IsZero() {
+	if info.Site != site.ID || info.Kind != wire.Gateway || info.PublicKey != pub || info.Enrolled.IsZero() || !info.LastSeen.IsZero() {
 		t.Errorf("the node is %+v", info.Node)
 	}
 	e := lastEvent(t, n)

@@ -14,6 +14,7 @@ import (
 	"github.com/towpath/towpath/provisioning/coordinator"
 	"github.com/towpath/towpath/provisioning/provisioningtest"
 	"github.com/towpath/towpath/provisioning/store"
+	"github.com/towpath/towpath/provisioning/wire"
 	"github.com/towpath/towpath/tunnel/wgkey"
 )
 
@@ -139,7 +140,7 @@ func (p *player) addNode() {
 	}
 	at := rapid.SampledFrom(free).Draw(p.T, "address")
 	p.boxes++
-	n := provisioning.Node{ID: provisioning.NewNodeID(), Kind: provisioning.Gateway, PublicKey: wgkey.PublicKey{0: p.boxes, 31: 9}, Address: at}
+	n := provisioning.Node{ID: provisioning.NewNodeID(), Kind: wire.Gateway, PublicKey: wgkey.PublicKey{0: p.boxes, 31: 9}, Address: at}
 	for _, e := range p.engines {
 		if err := e.Store.Update(context.Background(), func(tx store.Tx) error {
 			s, err := tx.Sites().ByName(name)

@@ -52,7 +52,7 @@ func addSite(t testing.TB, s *netmap.Snapshot, i int, kind wire.SiteKind) {
 		Prefix: netip.PrefixFrom(at, 28),
 	})
 	s.Nodes = append(s.Nodes, provisioning.Node{
-		ID: nodeID(i), Site: site.ID, Kind: provisioning.Gateway, PublicKey: publicKey(t), Address: at.Next(),
+		ID: nodeID(i), Site: site.ID, Kind: wire.Gateway, PublicKey: publicKey(t), Address: at.Next(),
 	})
 }
 

@@ -42,7 +42,7 @@ func stateOf(t provisioning.Token, now time.Time) TokenState {
 	switch {
 	case !t.Revoked.IsZero():
 		return TokenRevoked
-	case !t.Used.IsZero():
+	case len(t.Uses) >= t.Limit:
 		return TokenUsed
 	case !now.Before(t.Expires):
 		return TokenExpired
@@ -99,7 +99,7 @@ func (c *Coordinator) CreateToken(ctx context.Context, actor, site string, ttl t
 			return provisioning.Errorf(provisioning.Invalid, "no token can be made: %s", err).WithHint("shorten the coordinator's addresses")
 		}
 		stored = TokenInfo{SiteName: s.Name, State: TokenOpen, Token: provisioning.Token{
-			ID: provisioning.TokenID(text.ID), Site: s.ID, Kind: provisioning.Gateway, Hash: hashSecret(text.Secret[:]), Address: address,
+			ID: provisioning.TokenID(text.ID), Site: s.ID, Kind: wire.Gateway, Limit: 1, Hash: hashSecret(text.Secret[:]), Address: address,
 			Created: at, Expires: at.Add(ttl),
 		}}
 		if err := tx.Tokens().Create(stored.Token); err != nil {
@@ -153,7 +153,8 @@ func (c *Coordinator) RevokeToken(ctx context.Context, actor string, id provisio
 		case TokenRevoked:
 			return nil
 		case TokenUsed:
-			return provisioning.Errorf(provisioning.Conflict, "the token was used on %s by node %s", t.Used.Format(time.DateTime), t.UsedBy).
+			return provisioning.Errorf(provisioning.Conflict, "the token was used on %s by node %s",
+				t.Uses[0].At.Format(time.DateTime), t.Uses[0].Node).
 				WithHint("remove that node if it shall not be in the network")
 		default:
 			if err := tx.Tokens().Revoke(id, at); err != nil {

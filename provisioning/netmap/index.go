@@ -211,7 +211,7 @@ func (x *Index) front(site provisioning.SiteID) (provisioning.Node, bool) {
 	if len(nodes) == 0 {
 		return provisioning.Node{}, false
 	}
-	i := slices.IndexFunc(nodes, func(n provisioning.Node) bool { return n.Kind == provisioning.Gateway })
+	i := slices.IndexFunc(nodes, func(n provisioning.Node) bool { return n.Kind == wire.Gateway })
 	return nodes[max(i, 0)], true
 }
 

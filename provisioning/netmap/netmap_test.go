@@ -36,7 +36,7 @@ func sample() netmap.Snapshot {
 		return provisioning.Site{ID: provisioning.SiteID(id), Name: name, Kind: kind, Endpoint: endpoint}
 	}
 	node := func(id string, site provisioning.SiteID, k byte, a string) provisioning.Node {
-		return provisioning.Node{ID: provisioning.NodeID(id), Site: site, Kind: provisioning.Gateway, PublicKey: key(k), Address: addr(a)}
+		return provisioning.Node{ID: provisioning.NodeID(id), Site: site, Kind: wire.Gateway, PublicKey: key(k), Address: addr(a)}
 	}
 	alloc := func(id int64, p, owner string) provisioning.Range {
 		return provisioning.Range{ID: id, Kind: provisioning.RangeAllocation, Prefix: netip.MustParsePrefix(p), Owner: owner}

@@ -63,7 +63,7 @@ func genSnapshot() *rapid.Generator[netmap.Snapshot] {
 		for i := range rapid.IntRange(0, 8).Draw(t, "nodes") {
 			home := small.Draw(t, "home")
 			n := provisioning.Node{
-				ID: provisioning.NodeID(fmt.Sprintf("node%d", i)), Site: provisioning.SiteID(fmt.Sprintf("site%d", home)), Kind: provisioning.Gateway,
+				ID: provisioning.NodeID(fmt.Sprintf("node%d", i)), Site: provisioning.SiteID(fmt.Sprintf("site%d", home)), Kind: wire.Gateway,
 				PublicKey: wgkey.PublicKey{byte(i + 1)}, Address: netip.AddrFrom4([4]byte{10, 0, byte(home + 1), byte(i + 1)}),
 			}
 			if rare("stolen key") {

@@ -121,7 +121,7 @@ func addSite(s *netmap.Snapshot, i int, kind wire.SiteKind, nodes int) {
 	})
 	for n := range nodes {
 		s.Nodes = append(s.Nodes, provisioning.Node{
-			ID: provisioning.NodeID(fmt.Sprintf("node%d-%d", i, n)), Site: id, Kind: provisioning.Gateway,
+			ID: provisioning.NodeID(fmt.Sprintf("node%d-%d", i, n)), Site: id, Kind: wire.Gateway,
 			PublicKey: keyOf(i*16 + n), Address: v4(base + 1 + uint32(n)),
 		})
 	}

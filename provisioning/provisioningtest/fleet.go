@@ -54,7 +54,7 @@ func (n *Network) Fleet(t testing.TB, service string, clinics int) []*Node {
 				return err
 			}
 			if err := tx.Nodes().Create(provisioning.Node{
-				ID: b.ID, Site: site.ID, Kind: provisioning.Gateway, PublicKey: pub, Address: addr.Next(), Enrolled: at,
+				ID: b.ID, Site: site.ID, Kind: wire.Gateway, PublicKey: pub, Address: addr.Next(), Enrolled: at,
 			}); err != nil {
 				return err
 			}

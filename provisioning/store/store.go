@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/towpath/towpath/provisioning"
+	"github.com/towpath/towpath/provisioning/wire"
 	"github.com/towpath/towpath/tunnel/wgkey"
 )
 
@@ -75,8 +76,8 @@ type Sites interface {
 }
 
 // Nodes are found by ID, key or address.
-type Nodes interface {
-	Create(provisioning.Node) error // ErrExists for a known key or address
+type Nodes interface { //nolint:interfacebloat // a noun with a life of its own; halves of it would be used together everywhere
+	Create(provisioning.Node) error // ErrExists for a known key, next key, address, or name within the site
 	ByID(provisioning.NodeID) (provisioning.Node, error)
 	ByKey(wgkey.PublicKey) (provisioning.Node, error)
 	// ByAddress finds by Address or Former.
@@ -86,6 +87,15 @@ type Nodes interface {
 	Report(provisioning.Node) error
 	// Readdress writes Address and Former only; ErrExists if another Node has either, in either role. The zero Former is none.
 	Readdress(id provisioning.NodeID, address, former netip.Addr) error
+	// SetState writes State, Reason and Since only.
+	SetState(id provisioning.NodeID, s provisioning.NodeState, reason string, since time.Time) error
+	// Rekey writes PublicKey, NextKey and Rotate only; ErrExists for a key that another Node has in the same role.
+	Rekey(id provisioning.NodeID, key, next wgkey.PublicKey, step wire.RotateStep) error
+	// Reenroll writes what another box brings that takes the place of the Node: PublicKey, Facts, Origin, Enrolled, State, Reason and Since.
+	// NextKey, Rotate, Member and the report are cleared. ErrExists for a known key.
+	Reenroll(provisioning.Node) error
+	// SetMember writes Member only; nil is none.
+	SetMember(provisioning.NodeID, *wire.SignedMember) error
 	Remove(provisioning.NodeID) error
 }
 
@@ -94,7 +104,7 @@ type Tokens interface {
 	Create(provisioning.Token) error
 	ByID(provisioning.TokenID) (provisioning.Token, error)
 	List() ([]provisioning.Token, error) // newest first
-	// Use marks a token used; ErrExists if it is used or revoked already.
+	// Use adds to the uses of a token; ErrExists if it has reached its limit or was revoked.
 	Use(id provisioning.TokenID, by provisioning.NodeID, at time.Time) error
 	// Revoke withdraws a token; the first time stays.
 	Revoke(id provisioning.TokenID, at time.Time) error

@@ -19,6 +19,8 @@ type Change struct {
 	// Diff is a Diff.
 	Diff      json.RawMessage `json:"diff"`
 	Signature []byte          `json:"signature"`
+	// Delegation is that of the new map.
+	Delegation *Delegation `json:"delegation,omitempty"`
 }
 
 // Since returns s, which is m, as a Change from old with the content base.

@@ -14,6 +14,8 @@ const (
 	PathEnroll   = "/v1/enroll"   // POST: what SealRequest makes → what ResponseOpener.Open opens
 	PathWatch    = "/v1/watch"    // GET, or POST with a stream of Beat, ?Have.Query(): a stream of Frame; one JSON object a line
 	PathReport   = "/v1/report"   // POST: Report
+	PathKey      = "/v1/key"      // POST: NextKey, for a Node that was asked to change its key
+	PathStanding = "/v1/standing" // POST over plain HTTP(S): a sealed StandingRequest → a sealed StandingResponse
 )
 
 // Limits of the contract, in bytes. A reader refuses what is larger.
@@ -64,11 +66,54 @@ type Facts struct {
 	Containers []netip.Prefix `json:"containers,omitempty"`
 }
 
-// EnrollResponse is what the coordinator seals back. Exactly one of Error and NetMap is set.
+// EnrollResponse is what the coordinator seals back. Exactly one of Error, NetMap and Wait is set.
 type EnrollResponse struct {
 	Error  *Refusal  `json:"error,omitempty"`
 	NetMap *Signed   `json:"netmap,omitempty"`
+	Wait   *Wait     `json:"wait,omitempty"`
 	Now    time.Time `json:"now"`
+}
+
+// Wait says that the token was good and an operator has to agree: the box asks again, with the same token and key.
+type Wait struct {
+	// After is when to ask again, in seconds, 1 to 300.
+	After int `json:"after"`
+	// Message is for the person at the box.
+	Message string `json:"message"`
+}
+
+// NextKey is the key that a Node will change to.
+type NextKey struct {
+	Format    int             `json:"format"`
+	PublicKey wgkey.PublicKey `json:"public_key"`
+}
+
+// StandingRequest is what a Node seals to the coordinator that does not hear from the hub: am I still in the network, and what time is it?
+type StandingRequest struct {
+	Format    int             `json:"format"`
+	Node      string          `json:"node"`
+	PublicKey wgkey.PublicKey `json:"public_key"`
+}
+
+// Standing is what the coordinator thinks of a Node.
+type Standing string
+
+// The standings. Unknown is also the answer for a Node that was never there.
+const (
+	StandingActive      Standing = "active"
+	StandingWaiting     Standing = "waiting"
+	StandingQuarantined Standing = "quarantined"
+	// StandingReplaced means that another box has taken the place: the Node is there with another key.
+	StandingReplaced Standing = "replaced"
+	StandingUnknown  Standing = "unknown"
+)
+
+// StandingResponse is what the coordinator seals back.
+type StandingResponse struct {
+	Standing Standing `json:"standing"`
+	// Message says why, for a person; empty for an active Node.
+	Message string    `json:"message,omitempty"`
+	Now     time.Time `json:"now"`
 }
 
 // Refusal is an error with words for a person.

@@ -21,6 +21,34 @@ const (
 	Center SiteKind = "center"
 )
 
+// NodeKind is what a Node does.
+type NodeKind string
+
+// The kinds of Node.
+const (
+	// Gateway is the box of a clinic or center.
+	Gateway NodeKind = "gateway"
+	// Relay forwards sealed packets of others.
+	Relay NodeKind = "relay"
+	// Workstation is a single computer that dials in and uses what its Site may use.
+	Workstation NodeKind = "workstation"
+	// Unmanaged is a plain WireGuard device, which gets no map and reports nothing.
+	Unmanaged NodeKind = "unmanaged"
+)
+
+// RotateStep is how far a Node is with the change of its key.
+type RotateStep string
+
+// The steps, in their order.
+const (
+	// RotateMake asks the Node to make a key and tell it, see PathKey.
+	RotateMake RotateStep = "make"
+	// RotateWait means that the key is known and peers are being told.
+	RotateWait RotateStep = "wait"
+	// RotateTurn means that all peers know the key: the Node changes to it now.
+	RotateTurn RotateStep = "turn"
+)
+
 // Protocol is what a Service speaks.
 type Protocol string
 
@@ -58,19 +86,30 @@ type NetMap struct {
 	Peers   []Peer         `json:"peers,omitempty"`
 	Offers  []Offer        `json:"offers,omitempty"`
 	Uses    []Use          `json:"uses,omitempty"`
+
+	// Delegated is set by Signed.Open for a map that the network's key has not signed itself: then only what its Members cover is to be
+	// believed, see Restrict.
+	Delegated bool `json:"-"`
 }
 
 // Self is the Node the NetMap is for.
 type Self struct {
-	Node      string          `json:"node"`
+	Node string `json:"node"`
+	// Kind is left out for a gateway.
+	Kind      NodeKind        `json:"kind,omitempty"`
 	PublicKey wgkey.PublicKey `json:"public_key"`
-	Site      string          `json:"site"`
-	SiteKind  SiteKind        `json:"site_kind"`
+	// Rotate is set while the key is being changed, NextKey from RotateWait on.
+	Rotate   RotateStep      `json:"rotate,omitempty"`
+	NextKey  wgkey.PublicKey `json:"next_key,omitzero"`
+	Site     string          `json:"site"`
+	SiteKind SiteKind        `json:"site_kind"`
 	// Address is the Node's fixed overlay address.
 	Address netip.Addr `json:"address"`
 	// Former is the address that the Node had and still answers at, while its Site is renumbered; else the zero value. What the Node itself
 	// dials comes from Address.
 	Former netip.Addr `json:"former,omitzero"`
+	// Member is what the offline key says of this Node, in a network that has one.
+	Member *SignedMember `json:"member,omitempty"`
 }
 
 // Hub is the coordinator's own WireGuard endpoint.
@@ -81,13 +120,23 @@ type Hub struct {
 	Address   netip.Addr `json:"address"`
 	// ControlPort is where the control API listens inside the tunnel.
 	ControlPort uint16 `json:"control_port"`
+	// URLs are where the public API is reached without the tunnel, see PathStanding, and Seal is the key that requests to it are sealed to,
+	// see KEM.
+	URLs []string `json:"urls,omitempty"`
+	Seal []byte   `json:"seal,omitempty"`
 }
 
 // Peer is another Node this one may talk to.
 type Peer struct {
-	Node      string          `json:"node"`
+	Node string `json:"node"`
+	// Kind is left out for a gateway.
+	Kind      NodeKind        `json:"kind,omitempty"`
 	Site      string          `json:"site"`
 	PublicKey wgkey.PublicKey `json:"public_key"`
+	// NextKey is the key that the peer will change to; the zero value means that it keeps its own.
+	NextKey wgkey.PublicKey `json:"next_key,omitzero"`
+	// Member is what the offline key says of the peer, in a network that has one.
+	Member *SignedMember `json:"member,omitempty"`
 	// Endpoints are host:port, names or literals, in order of preference; none means that the peer calls.
 	Endpoints []string `json:"endpoints,omitempty"`
 	// AllowedIPs are its address, its former one if it has one, and then what else leads to its Site through it: Services' own addresses

@@ -19,6 +19,8 @@ const netMapContext = "netmap v1\x00"
 type Signed struct {
 	Payload   []byte `json:"payload"`
 	Signature []byte `json:"signature"`
+	// Delegation is set where the network's key is kept off the coordinator: then Signature is by the key it names.
+	Delegation *Delegation `json:"delegation,omitempty"`
 }
 
 // Sign encodes and signs m with the network's key.

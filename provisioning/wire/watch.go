@@ -19,7 +19,13 @@ type Have struct {
 	Hash ContentHash
 	// Diffs says that the Node takes a Change for a map, and compares Frame.Hash with what it has.
 	Diffs bool
+	// Instance is drawn at random by each start of a Node's process, 1 to MaxInstance characters of printable ASCII: one that comes back
+	// after another was there means that two boxes have the same key. Empty if it is not told.
+	Instance string
 }
+
+// MaxInstance is the length of Have.Instance.
+const MaxInstance = 32
 
 // Query is h as the query of PathWatch: have, hash and diff.
 func (h Have) Query() string {

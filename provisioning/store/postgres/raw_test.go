@@ -59,8 +59,9 @@ func TestRawSQLIsRefused(t *testing.T) {
 		return `INSERT INTO events SELECT ` + seq + `, at, actor, action, subject, detail, ` + prev + `, hash FROM events WHERE seq = 3`
 	}
 	node := func(id, address, former string) string {
-		return `INSERT INTO nodes (id, site, kind, public_key, address, former, facts, applied, apply_error, conditions, queues)
-			VALUES ('` + id + `', 'site_a', 'k', sha256('` + id + `'), ` + address + `, ` + former + `, '{}', 0, '', '[]', '[]')`
+		return `INSERT INTO nodes (id, site, kind, name, public_key, state, reason, rotate, member, origin, address, former, facts, applied,
+				apply_error, conditions, queues)
+			VALUES ('` + id + `', 'site_a', 'k', '', sha256('` + id + `'), '', '', '', 'null', '', ` + address + `, ` + former + `, '{}', 0, '', '[]', '[]')`
 	}
 	service := func(id, address string) string {
 		return `INSERT INTO services (id, site, name, protocol, ae_title, receiver, mode, target, port, address)

@@ -38,8 +38,9 @@ func races() map[string]struct{ before, first, second string } {
 		return insert(r)
 	}
 	node := func(id, address, former string) string {
-		return `INSERT INTO towpath.nodes (id, site, kind, public_key, address, former, facts, applied, apply_error, conditions, queues)
-			VALUES ('` + id + `', 'site_a', 'k', sha256('` + id + `'), '` + address + `', '` + former + `', '{}', 0, '', '[]', '[]')`
+		return `INSERT INTO towpath.nodes (id, site, kind, name, public_key, state, reason, rotate, member, origin, address, former, facts, applied,
+				apply_error, conditions, queues)
+			VALUES ('` + id + `', 'site_a', 'k', '', sha256('` + id + `'), '', '', '', 'null', '', '` + address + `', '` + former + `', '{}', 0, '', '[]', '[]')`
 	}
 	const service = `INSERT INTO towpath.services (id, site, name, protocol, ae_title, receiver, mode, target, port, address)
 		VALUES ('s', 'site_a', 's', '', '', '', '', '', 99, '10.0.0.1')`

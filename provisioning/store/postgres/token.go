@@ -11,23 +11,27 @@ import (
 // tokens implements store.Tokens.
 type tokens struct{ t *tx }
 
-const selectToken = `SELECT id, site, kind, hash, address, created, expires, used, used_by, revoked FROM tokens ` //nolint:gosec // column names
+const selectToken = `SELECT id, site, kind, hash, use_limit, uses, approval, replaces, address, created, expires, revoked
+	FROM tokens ` //nolint:gosec // column names
 
 func scanToken(s scanner) (provisioning.Token, error) {
 	var v provisioning.Token
-	var created, expires, used, revoked engine.Stamp
-	err := s.Scan(text(&v.ID), text(&v.Site), text(&v.Kind), engine.Fixed(v.Hash[:]), &v.Address, &created, &expires, &used,
-		text(&v.UsedBy), &revoked)
-	v.Created, v.Expires, v.Used, v.Revoked = created.Time, expires.Time, used.Time, revoked.Time
+	var created, expires, revoked engine.Stamp
+	err := s.Scan(text(&v.ID), text(&v.Site), text(&v.Kind), engine.Fixed(v.Hash[:]), &v.Limit, engine.Document{Into: &v.Uses}, &v.Approval,
+		text(&v.Replaces), &v.Address, &created, &expires, &revoked)
+	v.Created, v.Expires, v.Revoked = created.Time, expires.Time, revoked.Time
+	if len(v.Uses) == 0 {
+		v.Uses = nil
+	}
 	return v, err
 }
 
 func (g tokens) Create(k provisioning.Token) error {
 	err := engine.CheckOptionalAddress(k.Address)
 	if err == nil {
-		_, err = g.t.exec(`INSERT INTO tokens (id, site, kind, hash, address, created, expires, used, used_by, revoked)
-			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)`, k.ID, k.Site, k.Kind, k.Hash[:], k.Address, engine.Nanos(k.Created),
-			engine.Nanos(k.Expires), engine.Nanos(k.Used), k.UsedBy, engine.Nanos(k.Revoked))
+		_, err = g.t.exec(`INSERT INTO tokens (id, site, kind, hash, use_limit, uses, approval, replaces, address, created, expires, revoked)
+			VALUES ($1, $2, $3, $4, $5, '[]', $6, $7, $8, $9, $10, $11)`, k.ID, k.Site, k.Kind, k.Hash[:], k.Limit, k.Approval, k.Replaces,
+			k.Address, engine.Nanos(k.Created), engine.Nanos(k.Expires), engine.Nanos(k.Revoked))
 	}
 	return engine.Wrap(engine.Orphan(err), "create the token %q", k.ID)
 }
@@ -43,7 +47,12 @@ func (g tokens) List() ([]provisioning.Token, error) {
 }
 
 func (g tokens) Use(id provisioning.TokenID, by provisioning.NodeID, at time.Time) error {
-	n, err := g.t.exec(`UPDATE tokens SET used = $1, used_by = $2 WHERE id = $3 AND used IS NULL AND revoked IS NULL`, engine.Nanos(at), by, id)
+	use, err := engine.UseDocument(by, at)
+	if err != nil {
+		return engine.Wrap(err, "use the token %q", id)
+	}
+	n, err := g.t.exec(`UPDATE tokens SET uses = uses || $1::jsonb WHERE id = $2 AND jsonb_array_length(uses) < use_limit AND revoked IS NULL`,
+		use, id)
 	if err == nil && n == 0 {
 		// It is there and spent, or not there.
 		if _, err = g.ByID(id); err == nil {

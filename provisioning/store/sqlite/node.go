@@ -2,27 +2,31 @@ package sqlite
 
 import (
 	"net/netip"
+	"time"
 
 	"github.com/towpath/towpath/provisioning"
 	"github.com/towpath/towpath/provisioning/store/internal/engine"
+	"github.com/towpath/towpath/provisioning/wire"
 	"github.com/towpath/towpath/tunnel/wgkey"
 )
 
 // nodes implements store.Nodes.
 type nodes struct{ t *tx }
 
-const selectNode = `SELECT n.id, n.site, n.kind, n.public_key, n.address, n.former, n.facts, n.enrolled, n.last_seen, n.applied, n.apply_error,
+const selectNode = `SELECT n.id, n.site, n.kind, n.name, n.public_key, n.state, n.reason, n.since, n.rotate, n.next_key, n.member,
+	n.origin, n.address, n.former, n.facts, n.enrolled, n.last_seen, n.applied, n.apply_error,
 	n.conditions, n.queues FROM nodes AS n `
 
 func scanNode(s scanner) (provisioning.Node, error) {
 	var v provisioning.Node
 	var address [16]byte
-	var enrolled, seen engine.Stamp
+	var enrolled, seen, since engine.Stamp
 	var applied int64
-	err := s.Scan(&v.ID, &v.Site, &v.Kind, engine.Fixed(v.PublicKey[:]), engine.Fixed(address[:]), maybeAddr{&v.Former},
+	err := s.Scan(&v.ID, &v.Site, &v.Kind, &v.Name, engine.Fixed(v.PublicKey[:]), &v.State, &v.Reason, &since, &v.Rotate,
+		engine.Optional(v.NextKey[:]), engine.Document{Into: &v.Member}, engine.TextAddr{Into: &v.Origin}, engine.Fixed(address[:]), maybeAddr{&v.Former},
 		engine.Document{Into: &v.Facts}, &enrolled, &seen, &applied,
 		&v.ApplyError, engine.Document{Into: &v.Conditions}, engine.Document{Into: &v.Queues})
-	v.Address, v.Enrolled, v.LastSeen, v.Applied = addrOf(address), enrolled.Time, seen.Time, uint64(applied)
+	v.Address, v.Since, v.Enrolled, v.LastSeen, v.Applied = addrOf(address), since.Time, enrolled.Time, seen.Time, uint64(applied)
 	return v, err
 }
 
@@ -34,9 +38,15 @@ func (g nodes) Create(n provisioning.Node) error {
 	if err != nil {
 		return engine.Wrap(err, "create the node %q", n.ID)
 	}
-	_, err = g.t.exec(`INSERT INTO nodes (id, site, kind, public_key, address, address_text, former, former_text, facts, enrolled, last_seen,
-		applied, apply_error, conditions, queues) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
-		n.ID, n.Site, n.Kind, n.PublicKey[:], blobOf(n.Address), n.Address.String(), maybeBlobOf(n.Former), maybeText(n.Former),
+	member, err := engine.MemberDocument(n.Member)
+	if err != nil {
+		return engine.Wrap(err, "create the node %q", n.ID)
+	}
+	_, err = g.t.exec(`INSERT INTO nodes (id, site, kind, name, public_key, state, reason, since, rotate, next_key, member, origin,
+		address, address_text, former, former_text, facts, enrolled, last_seen, applied, apply_error, conditions, queues)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+		n.ID, n.Site, n.Kind, n.Name, n.PublicKey[:], string(n.State), n.Reason, engine.Nanos(n.Since), n.Rotate,
+		engine.OptionalKey(n.NextKey), string(member), engine.AddrText(n.Origin), blobOf(n.Address), n.Address.String(), maybeBlobOf(n.Former), maybeText(n.Former),
 		string(facts), engine.Nanos(n.Enrolled), engine.Nanos(n.LastSeen), int64(n.Applied), n.ApplyError, string(conditions), string(queues))
 	return engine.Wrap(engine.Orphan(err), "create the node %q", n.ID)
 }
@@ -77,6 +87,36 @@ func (g nodes) Readdress(id provisioning.NodeID, address, former netip.Addr) err
 			blobOf(address), address.String(), maybeBlobOf(former), maybeText(former), id)
 	}
 	return engine.Wrap(err, "give the node %q the address %v", id, address)
+}
+
+func (g nodes) SetState(id provisioning.NodeID, s provisioning.NodeState, reason string, since time.Time) error {
+	return engine.Wrap(g.t.change(`UPDATE nodes SET state = ?, reason = ?, since = ? WHERE id = ?`, string(s), reason, engine.Nanos(since), id),
+		"write the state of the node %q", id)
+}
+
+func (g nodes) Rekey(id provisioning.NodeID, key, next wgkey.PublicKey, step wire.RotateStep) error {
+	return engine.Wrap(g.t.change(`UPDATE nodes SET public_key = ?, next_key = ?, rotate = ? WHERE id = ?`,
+		key[:], engine.OptionalKey(next), step, id), "write the keys of the node %q", id)
+}
+
+func (g nodes) Reenroll(n provisioning.Node) error {
+	n.Conditions, n.Queues = nil, nil
+	facts, conditions, queues, err := engine.Documents(n)
+	if err == nil {
+		err = g.t.change(`UPDATE nodes SET public_key = ?, next_key = NULL, rotate = '', member = 'null', state = ?, reason = ?, since = ?,
+			origin = ?, facts = ?, enrolled = ?, last_seen = NULL, applied = 0, apply_error = '', conditions = ?, queues = ? WHERE id = ?`,
+			n.PublicKey[:], string(n.State), n.Reason, engine.Nanos(n.Since), engine.AddrText(n.Origin), string(facts), engine.Nanos(n.Enrolled),
+			string(conditions), string(queues), n.ID)
+	}
+	return engine.Wrap(err, "let another box take the place of the node %q", n.ID)
+}
+
+func (g nodes) SetMember(id provisioning.NodeID, m *wire.SignedMember) error {
+	member, err := engine.MemberDocument(m)
+	if err == nil {
+		err = g.t.change(`UPDATE nodes SET member = ? WHERE id = ?`, string(member), id)
+	}
+	return engine.Wrap(err, "write what was signed of the node %q", id)
 }
 
 func (g nodes) Remove(id provisioning.NodeID) error {

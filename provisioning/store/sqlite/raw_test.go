@@ -67,8 +67,9 @@ func TestRawSQLIsRefused(t *testing.T) {
 	s, db := fixture(t)
 	address := func(last int) string { return fmt.Sprintf("x'00000000000000000000ffff0a4004%02x'", last) }
 	node := func(verb, id, address, former string) string {
-		return verb + ` INTO nodes (id, site, kind, public_key, address, address_text, former, former_text, facts, applied, apply_error, conditions, queues)
-			VALUES ('` + id + `', 'site_a', 'k', randomblob(32), ` + address + `, '', ` + former + `, '', '{}', 0, '', '[]', '[]')`
+		return verb + ` INTO nodes (id, site, kind, name, public_key, state, reason, rotate, member, origin, address, address_text, former,
+			former_text, facts, applied, apply_error, conditions, queues)
+			VALUES ('` + id + `', 'site_a', 'k', '', randomblob(32), '', '', '', 'null', '', ` + address + `, '', ` + former + `, '', '{}', 0, '', '[]', '[]')`
 	}
 	service := func(verb, id, address string) string {
 		return verb + ` INTO services (id, site, name, protocol, ae_title, receiver, mode, target, port, address, address_text)

@@ -11,22 +11,27 @@ import (
 // tokens implements store.Tokens.
 type tokens struct{ t *tx }
 
-const selectToken = `SELECT id, site, kind, hash, address, created, expires, used, used_by, revoked FROM tokens ` //nolint:gosec // column names
+const selectToken = `SELECT id, site, kind, hash, use_limit, uses, approval, replaces, address, created, expires, revoked
+	FROM tokens ` //nolint:gosec // column names
 
 func scanToken(s scanner) (provisioning.Token, error) {
 	var v provisioning.Token
-	var created, expires, used, revoked engine.Stamp
-	err := s.Scan(&v.ID, &v.Site, &v.Kind, engine.Fixed(v.Hash[:]), maybeAddr{&v.Address}, &created, &expires, &used, &v.UsedBy, &revoked)
-	v.Created, v.Expires, v.Used, v.Revoked = created.Time, expires.Time, used.Time, revoked.Time
+	var created, expires, revoked engine.Stamp
+	err := s.Scan(&v.ID, &v.Site, &v.Kind, engine.Fixed(v.Hash[:]), &v.Limit, engine.Document{Into: &v.Uses}, &v.Approval, &v.Replaces,
+		maybeAddr{&v.Address}, &created, &expires, &revoked)
+	v.Created, v.Expires, v.Revoked = created.Time, expires.Time, revoked.Time
+	if len(v.Uses) == 0 {
+		v.Uses = nil
+	}
 	return v, err
 }
 
 func (g tokens) Create(k provisioning.Token) error {
 	err := engine.CheckOptionalAddress(k.Address)
 	if err == nil {
-		_, err = g.t.exec(`INSERT INTO tokens (id, site, kind, hash, address, address_text, created, expires, used, used_by, revoked)
-			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`, k.ID, k.Site, k.Kind, k.Hash[:], maybeBlobOf(k.Address), maybeText(k.Address),
-			engine.Nanos(k.Created), engine.Nanos(k.Expires), engine.Nanos(k.Used), k.UsedBy, engine.Nanos(k.Revoked))
+		_, err = g.t.exec(`INSERT INTO tokens (id, site, kind, hash, use_limit, uses, approval, replaces, address, address_text, created, expires,
+			revoked) VALUES (?, ?, ?, ?, ?, '[]', ?, ?, ?, ?, ?, ?, ?)`, k.ID, k.Site, k.Kind, k.Hash[:], k.Limit, k.Approval, k.Replaces,
+			maybeBlobOf(k.Address), maybeText(k.Address), engine.Nanos(k.Created), engine.Nanos(k.Expires), engine.Nanos(k.Revoked))
 	}
 	return engine.Wrap(engine.Orphan(err), "create the token %q", k.ID)
 }
@@ -42,7 +47,12 @@ func (g tokens) List() ([]provisioning.Token, error) {
 }
 
 func (g tokens) Use(id provisioning.TokenID, by provisioning.NodeID, at time.Time) error {
-	n, err := g.t.exec(`UPDATE tokens SET used = ?, used_by = ? WHERE id = ? AND used IS NULL AND revoked IS NULL`, engine.Nanos(at), by, id)
+	use, err := engine.UseDocument(by, at)
+	if err != nil {
+		return engine.Wrap(err, "use the token %q", id)
+	}
+	n, err := g.t.exec(`UPDATE tokens SET uses = json_insert(uses, '$[#]', json(?))
+		WHERE id = ? AND json_array_length(uses) < use_limit AND revoked IS NULL`, string(use), id)
 	if err == nil && n == 0 {
 		// It is there and spent, or not there.
 		if _, err = g.ByID(id); err == nil {

@@ -151,12 +151,13 @@ func testTokens(t *testing.T, s store.Store) {
 	sites := withSites(t, s, "berlin", "aachen")
 	token := func(name string, at time.Time) provisioning.Token {
 		return provisioning.Token{
-			ID: provisioning.TokenID("tok_" + name), Site: sites[0].ID, Kind: provisioning.Gateway, Hash: [32]byte{1, 2, 31: 3},
+			ID: provisioning.TokenID("tok_" + name), Site: sites[0].ID, Kind: wire.Gateway, Hash: [32]byte{1, 2, 31: 3}, Limit: 1,
 			Created: at, Expires: at.Add(time.Hour),
 		}
 	}
 	old, fresh, withdrawn := token("old", now()), token("fresh", now().Add(2)), token("withdrawn", now().Add(1))
 	// Two may promise the same address: which of them enrolls is not known yet.
+	old.Limit, old.Approval, old.Replaces = 2, true, "node_7"
 	old.Address, fresh.Address = netip.MustParseAddr("10.64.0.5"), netip.MustParseAddr("10.64.0.5")
 	update(t, s, func(tx store.Tx) error {
 		for _, k := range []provisioning.Token{old, fresh, withdrawn} {
@@ -178,13 +179,22 @@ func testTokens(t *testing.T, s store.Store) {
 	}
 	update(t, s, use(fresh.ID))
 	refused(t, s, store.ErrExists, "used twice", use(fresh.ID))
+	update(t, s, use(old.ID))
+	update(t, s, func(tx store.Tx) error { return tx.Tokens().Use(old.ID, "node_2", now().Add(time.Hour)) })
+	refused(t, s, store.ErrExists, "used three times", use(old.ID))
+	fails(t, s, "a token for nobody", func(tx store.Tx) error {
+		k := token("nobody", now())
+		k.Limit = 0
+		return tx.Tokens().Create(k)
+	})
 	update(t, s, func(tx store.Tx) error { return tx.Tokens().Revoke(withdrawn.ID, now().Add(time.Minute)) })
 	update(t, s, func(tx store.Tx) error { return tx.Tokens().Revoke(withdrawn.ID, now().Add(time.Hour)) })
 	refused(t, s, store.ErrExists, "use of a revoked token", use(withdrawn.ID))
 	refused(t, s, store.ErrNotFound, "use of no token", use("tok_none"))
 	refused(t, s, store.ErrNotFound, "revoke of no token", func(tx store.Tx) error { return tx.Tokens().Revoke("tok_none", now()) })
 
-	fresh.Used, fresh.UsedBy = now().Add(time.Minute), "node_1"
+	fresh.Uses = []provisioning.TokenUse{{Node: "node_1", At: now().Add(time.Minute)}}
+	old.Uses = []provisioning.TokenUse{{Node: "node_1", At: now().Add(time.Minute)}, {Node: "node_2", At: now().Add(time.Hour)}}
 	withdrawn.Revoked = now().Add(time.Minute)
 	view(t, s, func(tx store.Tx) error {
 		got, err := tx.Tokens().ByID(fresh.ID)

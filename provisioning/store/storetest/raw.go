@@ -10,6 +10,7 @@ import (
 
 	"github.com/towpath/towpath/provisioning"
 	"github.com/towpath/towpath/provisioning/store"
+	"github.com/towpath/towpath/provisioning/wire"
 	"github.com/towpath/towpath/tunnel/wgkey"
 )
 
@@ -73,7 +74,7 @@ func Fixture(t testing.TB, s store.Store) {
 	berlin := provisioning.Site{ID: "site_a", Name: "a"}
 	node := func(n byte, address, former string) provisioning.Node {
 		return provisioning.Node{
-			ID: provisioning.NodeID(fmt.Sprint("node_", n)), Site: berlin.ID, Kind: provisioning.Gateway, PublicKey: wgkey.PublicKey{n},
+			ID: provisioning.NodeID(fmt.Sprint("node_", n)), Site: berlin.ID, Kind: wire.Gateway, PublicKey: wgkey.PublicKey{n},
 			Address: addr(address), Former: addr(former),
 		}
 	}

@@ -24,6 +24,7 @@ func Run(t *testing.T, open func(*testing.T) store.Store) {
 		{"Sites", testSites},
 		{"Nodes", testNodes},
 		{"NodeReports", testNodeReports},
+		{"NodeKeys", testNodeKeys},
 		{"NodeAddresses", testNodeAddresses},
 		{"Tokens", testTokens},
 		{"Services", testServices},
@@ -93,6 +94,14 @@ func refused(t testing.TB, s store.Store, want error, what string, fn func(store
 	}
 }
 
+// fails wants a refusal by a rule of the database that has no name of its own.
+func fails(t testing.TB, s store.Store, what string, fn func(store.Tx) error) {
+	t.Helper()
+	if err := s.Update(t.Context(), fn); err == nil {
+		t.Errorf("%s: it was taken", what)
+	}
+}
+
 // same compares what was written with what was read. Times must be equal and in UTC.
 func same(t testing.TB, what string, want, got any) {
 	t.Helper()
@@ -111,7 +120,7 @@ func site(name string) provisioning.Site {
 
 func node(s provisioning.Site, n byte) provisioning.Node {
 	return provisioning.Node{
-		ID: provisioning.NodeID("node_" + s.Name + string('a'+rune(n))), Site: s.ID, Kind: provisioning.Gateway,
+		ID: provisioning.NodeID("node_" + s.Name + string('a'+rune(n))), Site: s.ID, Kind: wire.Gateway,
 		PublicKey: wgkey.PublicKey{0: n, 31: 7}, Address: netip.AddrFrom4([4]byte{10, 64, 0, n}),
 		Facts:    wire.Facts{Hostname: "box", Serial: "S1", LANs: []netip.Prefix{netip.MustParsePrefix("192.168.178.0/24")}},
 		Enrolled: now(),

@@ -92,7 +92,7 @@ func newWorld(t *testing.T) *world {
 			t.Fatal(err)
 		}
 		w.plan.Nodes = append(w.plan.Nodes, provisioning.Node{
-			ID: b.id, Site: site.ID, Kind: provisioning.Gateway, PublicKey: public, Address: addr(fmt.Sprintf("10.201.%d.1", i+1)),
+			ID: b.id, Site: site.ID, Kind: wire.Gateway, PublicKey: public, Address: addr(fmt.Sprintf("10.201.%d.1", i+1)),
 		})
 	}
 	w.allocate("10.201.22.0/24", ids["nord"], provisioning.PurposeMapped, clinicLAN)

@@ -4,9 +4,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/netip"
 	"time"
 
 	"github.com/towpath/towpath/provisioning"
+	"github.com/towpath/towpath/provisioning/wire"
+	"github.com/towpath/towpath/tunnel/wgkey"
 )
 
 // Stamp scans a time as a column: nanoseconds since 1970, NULL for the zero time. It comes back in UTC.
@@ -66,6 +69,55 @@ func (f Fixed) Scan(v any) error {
 	}
 	copy(f, b)
 	return nil
+}
+
+// Optional scans a column as Fixed does; NULL leaves it as it is.
+type Optional []byte
+
+// Scan implements sql.Scanner.
+func (o Optional) Scan(v any) error {
+	if v == nil {
+		return nil
+	}
+	return Fixed(o).Scan(v)
+}
+
+// OptionalKey returns the column of a key, NULL for the zero value.
+func OptionalKey(k wgkey.PublicKey) any {
+	if k.IsZero() {
+		return nil
+	}
+	return k[:]
+}
+
+// TextAddr scans a column with the text of an address, empty for the zero value.
+type TextAddr struct{ Into *netip.Addr }
+
+// Scan implements sql.Scanner.
+func (a TextAddr) Scan(v any) error {
+	switch v := v.(type) {
+	case string:
+		return a.Into.UnmarshalText([]byte(v))
+	case []byte:
+		return a.Into.UnmarshalText(v)
+	}
+	return fmt.Errorf("an address is stored as %T", v)
+}
+
+// AddrText returns the column of an address.
+func AddrText(a netip.Addr) string {
+	if !a.IsValid() {
+		return ""
+	}
+	return a.String()
+}
+
+// MemberDocument encodes what was signed of a Node; none is null.
+func MemberDocument(m *wire.SignedMember) ([]byte, error) { return json.Marshal(m) }
+
+// UseDocument encodes one use of a Token.
+func UseDocument(by provisioning.NodeID, at time.Time) ([]byte, error) {
+	return json.Marshal(provisioning.TokenUse{Node: by, At: at.UTC()})
 }
 
 // Document scans a column of JSON.

@@ -51,7 +51,15 @@ CREATE TABLE nodes (
   id          text COLLATE "C" PRIMARY KEY,
   site        text COLLATE "C" NOT NULL REFERENCES sites (id),
   kind        text COLLATE "C" NOT NULL,
+  name        text COLLATE "C" NOT NULL,
   public_key  bytea NOT NULL UNIQUE CHECK (length(public_key) = 32),
+  state       text COLLATE "C" NOT NULL CHECK (state IN ('', 'waiting', 'quarantined')),
+  reason      text COLLATE "C" NOT NULL,
+  since       bigint,
+  rotate      text COLLATE "C" NOT NULL CHECK (rotate IN ('', 'make', 'wait', 'turn')),
+  next_key    bytea UNIQUE CHECK (length(next_key) = 32 AND next_key <> public_key),
+  member      json NOT NULL,
+  origin      text COLLATE "C" NOT NULL,
   address     inet NOT NULL UNIQUE CHECK (masklen(address) = CASE family(address) WHEN 4 THEN 32 ELSE 128 END),
   former      inet UNIQUE CHECK (masklen(former) = CASE family(former) WHEN 4 THEN 32 ELSE 128 END AND former <> address),
   facts       json NOT NULL,
@@ -64,6 +72,7 @@ CREATE TABLE nodes (
 );
 
 CREATE INDEX nodes_site ON nodes (site);
+CREATE UNIQUE INDEX nodes_name ON nodes (site, name) WHERE name <> '';
 
 CREATE TABLE tokens (
   id      text COLLATE "C" PRIMARY KEY,
@@ -73,8 +82,10 @@ CREATE TABLE tokens (
   address inet CHECK (masklen(address) = CASE family(address) WHEN 4 THEN 32 ELSE 128 END),
   created bigint,
   expires bigint,
-  used    bigint,
-  used_by text COLLATE "C" NOT NULL,
+  use_limit integer NOT NULL CHECK (use_limit >= 1),
+  uses    jsonb NOT NULL CHECK (jsonb_array_length(uses) <= use_limit),
+  approval boolean NOT NULL,
+  replaces text COLLATE "C" NOT NULL,
   revoked bigint
 );
 

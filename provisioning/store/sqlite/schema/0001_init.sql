@@ -37,7 +37,15 @@ CREATE TABLE nodes (
   id           TEXT PRIMARY KEY,
   site         TEXT NOT NULL REFERENCES sites (id),
   kind         TEXT NOT NULL,
+  name         TEXT NOT NULL,
   public_key   BLOB NOT NULL UNIQUE CHECK (length(public_key) = 32),
+  state        TEXT NOT NULL CHECK (state IN ('', 'waiting', 'quarantined')),
+  reason       TEXT NOT NULL,
+  since        INTEGER,
+  rotate       TEXT NOT NULL CHECK (rotate IN ('', 'make', 'wait', 'turn')),
+  next_key     BLOB UNIQUE CHECK (length(next_key) = 32 AND next_key <> public_key),
+  member       TEXT NOT NULL CHECK (json_valid(member)),
+  origin       TEXT NOT NULL,
   address      BLOB NOT NULL UNIQUE CHECK (length(address) = 16),
   address_text TEXT NOT NULL,
   former       BLOB UNIQUE CHECK (length(former) = 16 AND former <> address),
@@ -52,6 +60,7 @@ CREATE TABLE nodes (
 ) STRICT, WITHOUT ROWID;
 
 CREATE INDEX nodes_site ON nodes (site);
+CREATE UNIQUE INDEX nodes_name ON nodes (site, name) WHERE name <> '';
 
 CREATE TABLE tokens (
   id      TEXT PRIMARY KEY,
@@ -62,8 +71,10 @@ CREATE TABLE tokens (
   address_text TEXT NOT NULL,
   created INTEGER,
   expires INTEGER,
-  used    INTEGER,
-  used_by TEXT NOT NULL,
+  use_limit INTEGER NOT NULL CHECK (use_limit >= 1),
+  uses    TEXT NOT NULL CHECK (json_array_length(uses) <= use_limit),
+  approval INTEGER NOT NULL CHECK (approval IN (0, 1)),
+  replaces TEXT NOT NULL,
   revoked INTEGER
 ) STRICT, WITHOUT ROWID;
 
