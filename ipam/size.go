@@ -63,14 +63,7 @@ func FirstHost(p netip.Prefix, taken ...netip.Addr) (netip.Addr, error) {
 	if err := check(p); err != nil {
 		return netip.Addr{}, err
 	}
-	width := FamilyOf(p).Width()
-	next, last := p.Addr(), lastAddr(p)
-	if p.Bits() < width-1 {
-		next = next.Next()
-		if width == 32 {
-			last = last.Prev()
-		}
-	}
+	next, last := hosts(p)
 	used := slices.DeleteFunc(slices.Clone(taken), func(a netip.Addr) bool { return a.Less(next) || last.Less(a) })
 	slices.SortFunc(used, netip.Addr.Compare)
 	for _, a := range slices.Compact(used) {
@@ -78,10 +71,31 @@ func FirstHost(p netip.Prefix, taken ...netip.Addr) (netip.Addr, error) {
 			break
 		}
 		if next = next.Next(); a == last {
-			return netip.Addr{}, &FullError{Pool: p, Bits: width}
+			return netip.Addr{}, &FullError{Pool: p, Bits: FamilyOf(p).Width()}
 		}
 	}
 	return next, nil
+}
+
+// IsHost reports whether a is a host address of p: one that FirstHost returns if all others are taken.
+func IsHost(p netip.Prefix, a netip.Addr) bool {
+	if check(p) != nil || !p.Contains(a) {
+		return false
+	}
+	first, last := hosts(p)
+	return !a.Less(first) && !last.Less(a)
+}
+
+// hosts returns the first and the last host address of p.
+func hosts(p netip.Prefix) (first, last netip.Addr) {
+	first, last = p.Addr(), lastAddr(p)
+	if width := FamilyOf(p).Width(); p.Bits() < width-1 {
+		first = first.Next()
+		if width == 32 {
+			last = last.Prev()
+		}
+	}
+	return first, last
 }
 
 // lastAddr returns the highest address of p.

@@ -124,3 +124,31 @@ func TestHostsFit(t *testing.T) {
 		}
 	})
 }
+
+func TestIsHost(t *testing.T) {
+	for _, tt := range []struct {
+		prefix string
+		hosts  []string
+		others []string
+	}{
+		{"10.0.0.0/29", []string{"10.0.0.1", "10.0.0.6"}, []string{"10.0.0.0", "10.0.0.7", "10.0.0.8", "9.255.255.255", "::1"}},
+		{"10.0.0.2/31", []string{"10.0.0.2", "10.0.0.3"}, []string{"10.0.0.1", "10.0.0.4"}},
+		{"10.0.0.2/32", []string{"10.0.0.2"}, []string{"10.0.0.3"}},
+		{"fd00::/64", []string{"fd00::1", "fd00::ffff:ffff:ffff:ffff"}, []string{"fd00::", "fd00:0:0:1::", "10.0.0.1"}},
+		{"fd00::/127", []string{"fd00::", "fd00::1"}, []string{"fd00::2"}},
+	} {
+		for _, a := range tt.hosts {
+			if !IsHost(pfx(tt.prefix), netip.MustParseAddr(a)) {
+				t.Errorf("%s is no host of %s", a, tt.prefix)
+			}
+		}
+		for _, a := range tt.others {
+			if IsHost(pfx(tt.prefix), netip.MustParseAddr(a)) {
+				t.Errorf("%s is a host of %s", a, tt.prefix)
+			}
+		}
+	}
+	if IsHost(netip.Prefix{}, netip.Addr{}) {
+		t.Error("nothing is a host of nothing")
+	}
+}

@@ -26,7 +26,7 @@ Examples:
   towpath plan renumber praxis-nord --pool region-nord --keep 14d
   towpath plan renumber praxis-nord --end`,
 		Flags: append([]cli.Flag{
-			dirFlag(), jsonFlag(), &cli.StringFlag{Name: "to", Usage: "move to this `PREFIX`; chosen if not given, as large as the old one"}, poolFlag(),
+			dirFlag(), jsonFlag(), &cli.StringFlag{Name: "to", Usage: "move to this `PREFIX`; chosen if not given, as large as the old one and in the same pool if it has room"}, poolFlag(),
 		}, append(sizeFlags(),
 			&cli.StringFlag{Name: "keep", Value: "7d", Usage: "`DURATION` for which the old addresses go on working"},
 			&cli.BoolFlag{Name: "dry-run", Usage: "show what would change, and change nothing"},

@@ -79,8 +79,7 @@ func checkFixed(addr netip.Addr, site provisioning.Site, ranges []provisioning.R
 		if !gives(r, purpose) || r.Owner != string(site.ID) {
 			continue
 		}
-		// What FirstHost would never give is a network's own or broadcast address.
-		if first, err := ipam.FirstHost(r.Prefix); err == nil && r.Prefix.Contains(addr) && !addr.Less(first) && addr != lastOf(r.Prefix) {
+		if ipam.IsHost(r.Prefix, addr) {
 			return nil
 		}
 		has = append(has, r.Prefix)
@@ -91,18 +90,6 @@ func checkFixed(addr netip.Addr, site provisioning.Site, ranges []provisioning.R
 	}
 	return provisioning.Errorf(provisioning.Invalid, "site %s cannot give %v to %s", site.Name, addr, purposeNoun(purpose)).
 		WithHint("choose an address of a host in %s", joinPrefixes(has))
-}
-
-// lastOf is the broadcast address of an IPv4 prefix that has one (RFC 1122 §3.2.1.3), else the zero value.
-func lastOf(p netip.Prefix) netip.Addr {
-	if !p.Addr().Is4() || p.Bits() >= 31 {
-		return netip.Addr{}
-	}
-	a := p.Addr().As4()
-	for i := p.Bits(); i < 32; i++ {
-		a[i/8] |= 0x80 >> (i % 8)
-	}
-	return netip.AddrFrom4(a)
 }
 
 // fixedAddress chooses or checks the own address of a Service.

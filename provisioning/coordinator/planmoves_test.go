@@ -135,9 +135,17 @@ func (m *model) newPlace(olds []row, pool netip.Prefix, s coordinator.Size) (net
 		}
 	}
 	if pool.IsValid() {
-		width = 0
+		return m.choose(pool, s, 0)
 	}
-	return m.choose(pool, s, width)
+	for _, p := range m.pools() {
+		if p.Contains(olds[0].prefix.Addr()) && p.Bits() <= olds[0].prefix.Bits() && (!pool.IsValid() || p.Bits() > pool.Bits()) {
+			pool = p
+		}
+	}
+	if p, code := m.choose(pool, s, width); code == fine {
+		return p, fine
+	}
+	return m.choose(netip.Prefix{}, s, width)
 }
 
 // moves are the new addresses by the old ones: as far from the first address as before where it can be, else the first that is free.

@@ -121,7 +121,7 @@ func (tx *planTx) newHome(m move, r RenumberRequest) (netip.Prefix, error) {
 		size = Size{Bits: together(m.Old, family)}
 	}
 	if r.Pool == "" {
-		return tx.choose("", size, family)
+		return tx.near(m.Old[0], size, family)
 	}
 	pool, err := poolNamed(tx, r.Pool)
 	if err != nil {
@@ -132,6 +132,21 @@ func (tx *planTx) newHome(m move, r RenumberRequest) (netip.Prefix, error) {
 			WithHint("say how many hosts the new range shall have room for")
 	}
 	return tx.choose(r.Pool, size)
+}
+
+// near finds room in the pool that a range is in, or else in any.
+func (tx *planTx) near(old netip.Prefix, s Size, f ipam.Family) (netip.Prefix, error) {
+	var pool netip.Prefix
+	if err := tx.plan(func(p *ipam.Plan) error {
+		pool = poolOf(p, old)
+		return nil
+	}); err != nil {
+		return netip.Prefix{}, err
+	}
+	if p, err := tx.choose(pool.String(), s, f); err == nil {
+		return p, nil
+	}
+	return tx.choose("", s, f)
 }
 
 // together is the length of a prefix as large as all of a family in the list.
@@ -155,7 +170,7 @@ func (m *move) readdress(s netmap.Snapshot) (netmap.Snapshot, error) {
 	a := renumberer{olds: m.Old, to: m.New}
 	s.Nodes, s.Services, s.Ranges = slices.Clone(s.Nodes), slices.Clone(s.Services), slices.Clone(s.Ranges)
 	for i := range s.Nodes {
-		if s.Nodes[i].Site == m.site.ID {
+		if s.Nodes[i].Site == m.site.ID && a.isOld(s.Nodes[i].Address) {
 			a.moving = append(a.moving, &s.Nodes[i].Address)
 		}
 	}
@@ -170,7 +185,7 @@ func (m *move) readdress(s netmap.Snapshot) (netmap.Snapshot, error) {
 			WithHint("ask for a larger range")
 	}
 	for i, n := range s.Nodes {
-		if n.Site == m.site.ID {
+		if slices.Contains(a.moving, &s.Nodes[i].Address) {
 			s.Nodes[i].Former = before[i].Address
 			m.Nodes = append(m.Nodes, MovedNode{Node: n.ID, Hostname: n.Facts.Hostname, Old: before[i].Address, New: n.Address})
 		}
@@ -196,15 +211,11 @@ func (r *renumberer) isOld(a netip.Addr) bool {
 
 func (r *renumberer) run() error {
 	slices.SortStableFunc(r.moving, func(a, b *netip.Addr) int { return a.Compare(*b) })
-	first, err := ipam.FirstHost(r.to)
-	if err != nil {
-		return err
-	}
 	var taken []netip.Addr
 	var rest []*netip.Addr
 	for _, a := range r.moving {
 		same, ok := r.sameHost(*a)
-		if !ok || same.Less(first) || same == lastOf(r.to) || slices.Contains(taken, same) {
+		if !ok || !ipam.IsHost(r.to, same) || slices.Contains(taken, same) {
 			rest = append(rest, a)
 			continue
 		}
@@ -212,6 +223,7 @@ func (r *renumberer) run() error {
 		taken = append(taken, same)
 	}
 	for _, a := range rest {
+		var err error
 		if *a, err = ipam.FirstHost(r.to, taken...); err != nil {
 			return err
 		}
