@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -12,6 +13,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/towpath/towpath/gateway/clock"
 	"github.com/towpath/towpath/gateway/control"
 	"github.com/towpath/towpath/gateway/health"
 	"github.com/towpath/towpath/gateway/lan"
@@ -27,11 +29,15 @@ import (
 const (
 	codeCoordinator = "coordinator"
 	codeClock       = "clock"
+	codeSkew        = "clock-skew"
+	codeRepaired    = "clock-repaired"
 	codeExpiry      = "netmap-expiry"
 	codeEndpoint    = "endpoint/"
 	codePeer        = "peer/"
 	codeQueue       = "queue/"
 	codeLANInPool   = "lan-in-pool"
+	codeRotation    = "key-rotation"
+	codeUnsigned    = "unsigned/"
 )
 
 // Times of the daemon's rounds.
@@ -58,16 +64,20 @@ type Options struct {
 	Spool    *spool.Spool
 	// Backend says which tunnel backend Device is, and why.
 	Backend string
-	// LANAddress is where LAN listeners bind; the zero value means everywhere.
+	// LANAddress is where LAN listeners bind; the zero value means everywhere. LANAlso are further addresses, where there is one.
 	LANAddress netip.Addr
+	LANAlso    []netip.Addr
 	// ListenPort is the WireGuard UDP port; 0 lets the system choose.
 	ListenPort uint16
 	MTU        int
 	Version    string
-	// Facts are told to the coordinator: what Look last said, or these if there is no Look.
-	Facts wire.Facts
-	// Look learns the Facts anew. It is called at start and about every half minute, by one goroutine, and may be nil.
+	// Look learns the Facts that are told to the coordinator. It is called at start and about every half minute, by one goroutine, and
+	// may be nil.
 	Look func() wire.Facts
+	// Clock looks after the clock; nil stands for one that may not be set.
+	Clock *clock.Keeper
+	// Ways are how the coordinator is asked when its hub is silent.
+	Ways control.Ways
 	Log  *slog.Logger
 }
 
@@ -79,12 +89,19 @@ type Gateway struct {
 	health   health.Set
 	runner   *reconcile.Runner
 	sessions ring
+	clock    *clock.Keeper
+	// instance tells this process from all others.
+	instance string
+	started  time.Time
 
 	changed chan struct{} // a new map is in place
 	up      chan struct{} // closed when the first map was applied, as far as possible
 
 	mu      sync.Mutex // guards the fields below
-	netMap  wire.NetMap
+	id      state.Identity
+	keys    keys
+	netMap  wire.NetMap      // as it was signed
+	plan    wire.NetMap      // what of netMap is to be believed
 	hash    wire.ContentHash // of netMap
 	applied uint64
 	problem string // why the newest map is not applied
@@ -101,8 +118,17 @@ func New(opt Options) (*Gateway, error) {
 		return nil, fmt.Errorf("start from the saved NetMap: %w", err)
 	}
 	g := &Gateway{
-		opt: opt, lan: &lan.Network{}, netMap: m, newest: m.Generation, facts: opt.Facts,
+		opt: opt, lan: &lan.Network{}, netMap: m, newest: m.Generation, clock: opt.Clock, instance: rand.Text(), started: time.Now(),
 		changed: make(chan struct{}, 1), up: make(chan struct{}),
+	}
+	if g.clock == nil {
+		g.clock = clock.NewKeeper(clock.Machine{}, opt.Dir, opt.Log)
+	}
+	if err := g.useIdentity(opt.Identity); err != nil {
+		return nil, err
+	}
+	if g.plan, err = g.believe(m); err != nil {
+		return nil, fmt.Errorf("start from the saved NetMap: %w", err)
 	}
 	// The hub's address is fixed for the life of a network: the plan gives it to the coordinator once.
 	g.coord = control.NewHTTP(opt.Device.DialContext, netip.AddrPortFrom(m.Hub.Address, m.Hub.ControlPort).String())
@@ -133,6 +159,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 		return follower.Run(ctx)
 	})
 	group.Go(func() error { return g.reportLoop(ctx, g.coord) })
+	group.Go(func() error { return g.standingLoop(ctx) })
 	group.Go(func() error { return localapi.Serve(ctx, g.opt.Dir.Path(state.SocketFile), g) })
 	err := group.Wait()
 	if errors.Is(err, context.Canceled) {
@@ -151,20 +178,23 @@ func (g *Gateway) loop(ctx context.Context) error {
 	defer floor.Stop()
 	defer look.Stop()
 	g.look()
-	ok := g.apply(ctx)
+	ok := g.applyAndTurn(ctx)
 	close(g.up)
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-g.changed:
-			ok = g.apply(ctx)
+			ok = g.applyAndTurn(ctx)
 		case <-retry.C:
 			if !ok {
 				ok = g.apply(ctx)
 			}
 		case <-observe.C:
 			g.observe(ctx)
+			if g.turnKeys(ctx) {
+				ok = g.apply(ctx)
+			}
 		case <-floor.C:
 			g.checkClock()
 		case <-look.C:
@@ -175,19 +205,20 @@ func (g *Gateway) loop(ctx context.Context) error {
 
 // apply makes the newest map true as far as possible and reports whether nothing is left to try again.
 func (g *Gateway) apply(ctx context.Context) bool {
-	m := g.currentMap()
+	m, key := g.current()
 	g.lan.Bar(m.Overlay)
 	g.checkNetworks(m.Overlay)
 	endpoints, complete := g.resolve(ctx, m)
 	d, err := reconcile.Compile(m, reconcile.Local{
-		PrivateKey: g.opt.Identity.PrivateKey, ListenPort: g.opt.ListenPort, MTU: g.opt.MTU,
-		LANAddress: g.opt.LANAddress, Endpoints: endpoints,
+		PrivateKey: key, ListenPort: g.opt.ListenPort, MTU: g.opt.MTU,
+		LANAddress: g.opt.LANAddress, LANAlso: g.opt.LANAlso, Endpoints: endpoints,
 	})
 	if err == nil {
 		err = g.runner.Apply(ctx, d)
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	g.keys.configured(time.Now())
 	if err != nil {
 		g.problem = err.Error()
 		g.opt.Log.Warn("the NetMap is not fully applied", "generation", m.Generation, "error", err)
@@ -245,66 +276,4 @@ func resolveOne(ctx context.Context, hostport string) (netip.AddrPort, error) {
 		return netip.AddrPort{}, fmt.Errorf("look up %s: %w", h, err)
 	}
 	return netip.AddrPortFrom(addrs[0].Unmap(), uint16(port)), nil
-}
-
-func (g *Gateway) currentMap() wire.NetMap {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return g.netMap
-}
-
-func (g *Gateway) have() wire.Have { return g.held().Have() }
-
-// frame takes one message from the coordinator: a map is verified and saved before anybody acts on it.
-func (g *Gateway) frame(f wire.Frame) error {
-	g.noteClock(f.Now)
-	next, stored, err := g.held().Take(g.opt.Identity.NetworkKey, f)
-	if err != nil {
-		return fmt.Errorf("refuse the NetMap: %w", err)
-	}
-	if stored != nil {
-		if pub, err := g.opt.Identity.PrivateKey.Public(); err != nil || next.NetMap.Self.PublicKey != pub {
-			return errors.New("refuse the NetMap: it is for another box")
-		}
-		if err := g.opt.Dir.SaveNetMap(*stored); err != nil {
-			return err
-		}
-	}
-	g.mu.Lock()
-	g.netMap, g.hash, g.newest = next.NetMap, next.Hash, next.Generation
-	g.link.Generation = g.newest
-	g.mu.Unlock()
-	if stored == nil {
-		return nil
-	}
-	select {
-	case g.changed <- struct{}{}:
-	default: // one is waiting already, and will find the newest map
-	}
-	return nil
-}
-
-func (g *Gateway) connection(err error) {
-	now := time.Now()
-	g.mu.Lock()
-	if connected := err == nil; connected != g.link.Connected || g.link.Since.IsZero() {
-		g.link.Connected, g.link.Since = connected, now
-	}
-	g.link.LastError = ""
-	if err != nil {
-		g.link.LastError = err.Error()
-	}
-	since := g.link.Since
-	g.mu.Unlock()
-	switch {
-	case err == nil:
-		if g.health.Clear(codeCoordinator) {
-			g.opt.Log.Info("coordinator reached again")
-		}
-	case errors.Is(err, control.ErrRemoved):
-		g.health.Raise(codeCoordinator, health.Error, err.Error(), now)
-	case now.Sub(since) > time.Minute:
-		g.health.Raise(codeCoordinator, health.Info,
-			"the coordinator has not been reached since "+since.UTC().Format(time.RFC3339)+"; this box goes on with its last good plan", now)
-	}
 }

@@ -29,6 +29,7 @@ type fakeDevice struct {
 	mu     sync.Mutex
 	config tunnel.Config
 	fail   error
+	status func() tunnel.Status
 	dial   func(context.Context) (net.Conn, error)
 }
 
@@ -51,6 +52,9 @@ func (f *fakeDevice) Configure(_ context.Context, c tunnel.Config) error {
 func (f *fakeDevice) Status(context.Context) (tunnel.Status, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if f.status != nil {
+		return f.status(), nil
+	}
 	s := tunnel.Status{Backend: "fake"}
 	for _, p := range f.config.Peers {
 		s.Peers = append(s.Peers, tunnel.PeerStatus{PublicKey: p.PublicKey, Endpoint: p.Endpoint})
@@ -101,7 +105,7 @@ func newBox(t *testing.T) *box {
 		t.Fatal(err)
 	}
 	b := &box{dev: &fakeDevice{}, key: key, m: wire.NetMap{
-		Format: wire.Format, Network: wire.NetworkID(pub), Generation: 5, Expires: time.Now().Add(time.Hour),
+		Format: wire.Format, Network: wire.NetworkID(pub), Generation: 5, Expires: time.Now().Add(90 * 24 * time.Hour),
 		Self:    wire.Self{Node: "node_a", PublicKey: self, Site: "north", SiteKind: wire.Clinic, Address: netip.MustParseAddr("10.201.1.1")},
 		Overlay: []netip.Prefix{netip.MustParsePrefix("10.201.0.0/16")},
 		Hub:     wire.Hub{PublicKey: [32]byte{1}, Endpoints: []string{"127.0.0.1:9"}, Address: netip.MustParseAddr("10.201.0.1"), ControlPort: 8080},

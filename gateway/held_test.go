@@ -42,14 +42,14 @@ func TestChangeIsStoredWhole(t *testing.T) {
 	if m, err := b.opt.Dir.NetMap(b.opt.Identity.NetworkKey); err != nil || m.Generation != 8 || len(m.Peers) != 1 {
 		t.Errorf("the disk has generation %d with %d peers (%v)", m.Generation, len(m.Peers), err)
 	}
-	if got, want := b.have(), (wire.Have{Generation: 9, Hash: signed.Hash(), Diffs: true}); got != want {
+	if got, want := b.have(), (wire.Have{Generation: 9, Hash: signed.Hash(), Diffs: true, Instance: old.Instance}); got != want {
 		t.Errorf("the box says it has %+v, want %+v", got, want)
 	}
 	again, err := New(b.opt)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := again.have(); got.Hash != signed.Hash() || got.Generation != 8 {
+	if got := again.have(); got.Hash != signed.Hash() || got.Generation != 8 || got.Instance == "" || got.Instance == old.Instance {
 		t.Errorf("after a restart the box says it has %+v", got)
 	}
 	again.runner.Stop()

@@ -50,7 +50,7 @@ func TestNetworkInThePlanIsACondition(t *testing.T) {
 		},
 	} {
 		b := newBox(t)
-		b.netMap.Overlay = prefixes("10.201.0.0/16", "10.201.0.0/20", "fd01::/16", "fd01:1::/48")
+		b.plan.Overlay = prefixes("10.201.0.0/16", "10.201.0.0/20", "fd01::/16", "fd01:1::/48")
 		b.opt.Look = func() wire.Facts { return c.facts }
 		b.look()
 		got := b.condition(codeLANInPool, health.Error)
@@ -78,7 +78,7 @@ func TestPlanThatGrowsOverTheLAN(t *testing.T) {
 	if !b.apply(t.Context()) || b.condition(codeLANInPool, health.Error) != "" {
 		t.Fatalf("conditions: %v", b.health.List())
 	}
-	b.netMap.Overlay = append(b.netMap.Overlay, prefixes("192.168.0.0/16")...)
+	b.plan.Overlay = append(b.plan.Overlay, prefixes("192.168.0.0/16")...)
 	if !b.apply(t.Context()) || b.condition(codeLANInPool, health.Error) == "" {
 		t.Errorf("conditions: %v", b.health.List())
 	}
@@ -101,7 +101,7 @@ func TestLANIsLookedAtAgain(t *testing.T) {
 		synctest.Wait()
 		news := func() string {
 			r, _ := b.report()
-			return b.news(r)
+			return news(r)
 		}
 		told := news()
 		if got := b.condition(codeLANInPool, health.Error); got != "" {

@@ -11,13 +11,12 @@ import (
 	"github.com/towpath/towpath/gateway/health"
 	"github.com/towpath/towpath/gateway/reconcile"
 	"github.com/towpath/towpath/provisioning/wire"
+	"github.com/towpath/towpath/tunnel"
+	"github.com/towpath/towpath/tunnel/wgkey"
 )
 
 // A session of WireGuard is renewed every 2 minutes while there is traffic and dead after 3 (REJECT_AFTER_TIME, WireGuard paper §6.1).
 const deadAfter = 3 * time.Minute
-
-// clockTolerance is how far clocks may be apart before somebody is told.
-const clockTolerance = 2 * time.Minute
 
 // observe turns what the device and the queue say into Conditions.
 func (g *Gateway) observe(ctx context.Context) {
@@ -28,15 +27,19 @@ func (g *Gateway) observe(ctx context.Context) {
 		return
 	}
 	m := g.currentMap()
-	seen := make(map[string]time.Time, len(st.Peers))
-	for _, p := range st.Peers {
-		seen[p.PublicKey.String()] = p.LastHandshake
-	}
+	g.mu.Lock()
+	g.keys.heard(lastHandshake(st, m.Hub.PublicKey, wgkey.PublicKey{}))
+	g.mu.Unlock()
+	seen := handshakes(st)
 	var codes []string
 	for _, p := range m.Peers {
-		last := seen[p.PublicKey.String()]
-		// A peer without an endpoint calls us: its silence is its own gateway's matter until it has been heard once.
-		if (len(p.Endpoints) == 0 && last.IsZero()) || now.Sub(last) < deadAfter {
+		last := seen[p.PublicKey]
+		if next := seen[p.NextKey]; next.After(last) {
+			last = next
+		}
+		// A peer without an endpoint calls us: its silence is its own gateway's matter until it has been heard once. And a person's computer
+		// is off at night.
+		if (len(p.Endpoints) == 0 && last.IsZero()) || now.Sub(last) < deadAfter || p.Kind == wire.Workstation || p.Kind == wire.Unmanaged {
 			continue
 		}
 		code := codePeer + p.Site
@@ -46,6 +49,14 @@ func (g *Gateway) observe(ctx context.Context) {
 	g.health.Keep(codePeer, codes)
 	g.observeQueues(m, now)
 	g.observeExpiry(m, now)
+}
+
+func handshakes(st tunnel.Status) map[wgkey.PublicKey]time.Time {
+	seen := make(map[wgkey.PublicKey]time.Time, len(st.Peers))
+	for _, p := range st.Peers {
+		seen[p.PublicKey] = p.LastHandshake
+	}
+	return seen
 }
 
 func peerMessage(p wire.Peer, last time.Time) string {
@@ -83,51 +94,12 @@ func (g *Gateway) observeQueues(m wire.NetMap, now time.Time) {
 	g.health.Keep(codeQueue, codes)
 }
 
-func (g *Gateway) observeExpiry(m wire.NetMap, now time.Time) {
-	if m.Expires.IsZero() || now.Before(m.Expires) {
-		g.health.Clear(codeExpiry)
-		return
-	}
-	g.health.Raise(codeExpiry, health.Warning, "the plan of this box is older than it should be: it goes on working, but the coordinator must be reached", now)
-}
-
-// checkClock compares the clock with the latest time this box has certainly lived through, and raises that floor.
-func (g *Gateway) checkClock() {
-	now := time.Now()
-	floor, err := g.opt.Dir.TimeFloor()
-	if err != nil {
-		g.opt.Log.Warn("the time floor cannot be read", "error", err)
-	}
-	if now.Before(floor.Add(-clockTolerance)) {
-		if g.health.Raise(codeClock, health.Error, fmt.Sprintf(
-			"this box's clock says %s, but it was already %s when the box last ran: peers refuse handshakes from the past until the clock is right; set it, or enable time synchronization",
-			now.UTC().Format(time.RFC3339), floor.UTC().Format(time.RFC3339)), now) {
-			g.opt.Log.Error("the clock is in the past", "now", now, "floor", floor)
-		}
-		return
-	}
-	g.health.Clear(codeClock)
-	if err := g.opt.Dir.RaiseTimeFloor(now); err != nil {
-		g.opt.Log.Warn("the time floor cannot be written", "error", err)
-	}
-}
-
-// noteClock compares with the coordinator's clock.
-func (g *Gateway) noteClock(theirs time.Time) {
-	const code = codeClock + "-skew"
-	if skew := time.Since(theirs).Abs(); !theirs.IsZero() && skew > clockTolerance {
-		g.health.Raise(code, health.Warning, fmt.Sprintf("this box's clock differs from the coordinator's by %s: enable time synchronization", skew.Round(time.Second)), time.Now())
-		return
-	}
-	g.health.Clear(code)
-}
-
 // reportLoop tells the coordinator how it goes: soon after something changed that an operator should see, and else at long intervals,
 // because every report of every box is a write at the coordinator.
 func (g *Gateway) reportLoop(ctx context.Context, c control.Coordinator) error {
 	tick := time.NewTicker(reportSoon)
 	defer tick.Stop()
-	var last time.Time
+	var last, keyTold time.Time
 	var told string
 	for {
 		select {
@@ -136,7 +108,10 @@ func (g *Gateway) reportLoop(ctx context.Context, c control.Coordinator) error {
 		case <-tick.C:
 		}
 		r, connected := g.report()
-		news := g.news(r)
+		if connected && time.Since(keyTold) >= tellEvery && g.tellKey(ctx, c) {
+			keyTold = time.Now()
+		}
+		news := news(r)
 		if !connected || (news == told && time.Since(last) < reportEvery) {
 			continue
 		}
@@ -148,13 +123,11 @@ func (g *Gateway) reportLoop(ctx context.Context, c control.Coordinator) error {
 	}
 }
 
-// news is what of a report makes it worth sending at once: another map in force, another set of Conditions, something parked, other
-// networks. A generation that left this box's map as it was is none, and neither is a queue that fills and empties.
-func (g *Gateway) news(r wire.Report) string {
+// news is what of a report makes it worth sending at once: another set of Conditions, something parked, other networks, an error. Which map
+// is in force the heartbeats say already, and a queue that fills and empties is none.
+func news(r wire.Report) string {
 	var b strings.Builder
-	g.mu.Lock()
-	fmt.Fprintln(&b, g.applied, r.ApplyError)
-	g.mu.Unlock()
+	fmt.Fprintln(&b, r.ApplyError)
 	for _, c := range r.Conditions {
 		fmt.Fprintln(&b, c.Code, c.Severity)
 	}
@@ -166,11 +139,9 @@ func (g *Gateway) news(r wire.Report) string {
 }
 
 func (g *Gateway) report() (wire.Report, bool) {
+	beat := g.beat()
 	g.mu.Lock()
-	r := wire.Report{Format: wire.Format, Applied: g.applied, ApplyError: g.problem, Facts: g.facts}
-	if g.applied == g.netMap.Generation {
-		r.Applied = g.newest // the map did not change since, and is true for the newest generation too
-	}
+	r := wire.Report{Format: wire.Format, Applied: beat.Applied, ApplyError: beat.ApplyError, Facts: g.facts}
 	connected := g.link.Connected
 	g.mu.Unlock()
 	for _, c := range g.health.List() {

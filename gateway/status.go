@@ -19,15 +19,12 @@ const probeTimeout = 10 * time.Second
 // Status implements localapi.Gateway.
 func (g *Gateway) Status(ctx context.Context) localapi.Status {
 	g.mu.Lock()
-	m, link := g.netMap, g.link
-	link.Applied, link.Generation = g.applied, g.newest
-	if g.applied == m.Generation {
-		link.Applied = g.newest
-	}
+	m, link, generation := g.plan, g.link, g.newest
 	g.mu.Unlock()
+	link.Applied, link.Generation = g.beat().Applied, generation
 	link.Expires = m.Expires
 	s := localapi.Status{
-		Version: g.opt.Version, Site: m.Self.Site, SiteKind: string(m.Self.SiteKind), Node: m.Self.Node, Address: m.Self.Address, Former: m.Self.Former,
+		Version: g.opt.Version, Site: m.Self.Site, SiteKind: string(m.Self.SiteKind), Node: m.Self.Node, Kind: string(m.Self.Kind), Address: m.Self.Address, Former: m.Self.Former,
 		Healthy: g.health.Healthy(), Conditions: g.health.List(), Coordinator: link,
 		Queues: g.opt.Spool.Stats(), Sessions: g.sessions.list(), Services: g.services(),
 	}
@@ -39,6 +36,9 @@ func (g *Gateway) Status(ctx context.Context) localapi.Status {
 	sites := map[string]string{m.Hub.PublicKey.String(): "coordinator"}
 	for _, p := range m.Peers {
 		sites[p.PublicKey.String()] = p.Site
+		if !p.NextKey.IsZero() {
+			sites[p.NextKey.String()] = p.Site + ", next key"
+		}
 	}
 	s.Tunnel.Backend, s.Tunnel.ListenPort = g.opt.Backend, dev.ListenPort
 	for _, p := range dev.Peers {

@@ -91,6 +91,9 @@ type Node struct {
 type TokenUse struct {
 	Node NodeID    `json:"node"`
 	At   time.Time `json:"at"`
+	// Key is the one that the box came with; the zero value where that was not noted. A box that asks again is known by it, also when its
+	// Node is gone or has another key now.
+	Key wgkey.PublicKey `json:"key,omitzero"`
 }
 
 // Token is an enrolment secret, of which only the hash is kept.

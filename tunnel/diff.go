@@ -44,7 +44,7 @@ func (c Change) IsZero() bool {
 }
 
 // Diff works out how to get from old to next, which must be valid. Old is what was last configured or what a device reports, with each
-// Endpoint being the last configured one. Neither is modified.
+// Endpoint being the last configured one. Neither is modified. Next keys are ignored: to a device they are nothing.
 func Diff(old, next Config) Change {
 	var c Change
 	if !old.PrivateKey.Equal(next.PrivateKey) {
@@ -63,6 +63,7 @@ func Diff(old, next Config) Change {
 		if !ok {
 			p.AllowedIPs = sortedSet(p.AllowedIPs)
 			p.PersistentKeepalive = WholeSeconds(p.PersistentKeepalive)
+			p.Next = wgkey.PublicKey{}
 			c.Added = append(c.Added, p)
 		} else if u, changed := diffPeer(o, p); changed {
 			c.Updated = append(c.Updated, u)

@@ -180,6 +180,19 @@ func TestDiffIsDeterministic(t *testing.T) {
 	})
 }
 
+func TestDiffIgnoresNext(t *testing.T) {
+	p := tunnel.Peer{PublicKey: wgkey.PublicKey{1}}
+	with := p
+	with.Next = wgkey.PublicKey{2}
+	plain, pair := tunnel.Config{Peers: []tunnel.Peer{p}}, tunnel.Config{Peers: []tunnel.Peer{with}}
+	if c := tunnel.Diff(plain, pair); !c.IsZero() {
+		t.Errorf("a next key changes the device: %+v", c)
+	}
+	if c := tunnel.Diff(tunnel.Config{}, pair); len(c.Added) != 1 || !c.Added[0].Next.IsZero() {
+		t.Errorf("a next key is added to the device: %+v", c)
+	}
+}
+
 func TestPortZeroKeepsThePort(t *testing.T) {
 	c := tunnel.Diff(tunnel.Config{ListenPort: 40000}, tunnel.Config{})
 	if c.ListenPort != nil {

@@ -120,6 +120,33 @@ func (v *problems) peers(c Config) {
 	if prefixes > MaxAllowedIPs {
 		v.add("%d allowed IPs are more than %d", prefixes, MaxAllowedIPs)
 	}
+	v.nexts(c.Peers, own, seen)
+}
+
+// nexts looks at the keys that peers will change to. While both are there, each counts as a peer.
+func (v *problems) nexts(peers []Peer, own wgkey.PublicKey, inUse map[wgkey.PublicKey]bool) {
+	next := make(map[wgkey.PublicKey]wgkey.PublicKey)
+	for _, p := range peers {
+		k := p.Next
+		if k.IsZero() {
+			continue
+		}
+		other, twice := next[k]
+		switch {
+		case k == own:
+			v.add("peer %v is to change to the device's own key", p.PublicKey)
+		case k == p.PublicKey:
+			v.add("peer %v is to change to the key that it has", k)
+		case inUse[k]:
+			v.add("peer %v is to change to %v, which is another peer's key", p.PublicKey, k)
+		case twice:
+			v.add("peers %v and %v are to change to the same key %v", other, p.PublicKey, k)
+		}
+		next[k] = p.PublicKey
+	}
+	if n := len(peers) + len(next); len(peers) <= MaxPeers && n > MaxPeers {
+		v.add("%d peers and the %d keys that they will change to are more than %d", len(peers), len(next), MaxPeers)
+	}
 }
 
 // overlaps reports prefixes that two peers share, in whole or in part. Sorted, a prefix follows all that contain it; as soon as the

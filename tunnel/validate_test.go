@@ -49,7 +49,8 @@ func valid(t testing.TB) tunnel.Config {
 				PublicKey: public(t, key(t)), Endpoint: netip.MustParseAddrPort("192.0.2.1:51820"),
 				AllowedIPs: prefixes("100.64.1.0/24", "100.64.1.8/32", "fd00::2/128"), PersistentKeepalive: 25 * time.Second,
 			},
-			{PublicKey: public(t, key(t)), AllowedIPs: prefixes("100.64.2.0/24", "0.0.0.0/32")},
+			{PublicKey: public(t, key(t)), Next: public(t, key(t)), AllowedIPs: prefixes("100.64.2.0/24", "0.0.0.0/32")},
+			{PublicKey: public(t, key(t)), Next: public(t, key(t))},
 		},
 	}
 }
@@ -76,6 +77,14 @@ func TestValidate(t *testing.T) {
 		"peer twice":       {func(c *tunnel.Config) { c.Peers[1].PublicKey = c.Peers[0].PublicKey }, "is there twice"},
 		"peer without key": {func(c *tunnel.Config) { c.Peers[1].PublicKey = wgkey.PublicKey{} }, "no public key"},
 		"own key":          {func(c *tunnel.Config) { c.Peers[1].PublicKey = public(t, c.PrivateKey) }, "device's own key"},
+		"own key next":     {func(c *tunnel.Config) { c.Peers[0].Next = public(t, c.PrivateKey) }, "change to the device's own key"},
+		"same key next":    {func(c *tunnel.Config) { c.Peers[1].Next = c.Peers[1].PublicKey }, "change to the key that it has"},
+		"earlier key next": {func(c *tunnel.Config) { c.Peers[1].Next = c.Peers[0].PublicKey }, "which is another peer's key"},
+		"later key next":   {func(c *tunnel.Config) { c.Peers[0].Next = c.Peers[1].PublicKey }, "which is another peer's key"},
+		"next key twice": {func(c *tunnel.Config) {
+			c.Peers[0].Next = public(t, key(t))
+			c.Peers[1].Next = c.Peers[0].Next
+		}, "to the same key"},
 		"port of endpoint": {func(c *tunnel.Config) { c.Peers[0].Endpoint = netip.MustParseAddrPort("192.0.2.1:0") }, "cannot be sent to"},
 		"endpoint inside": {
 			func(c *tunnel.Config) { c.Peers[0].Endpoint = netip.MustParseAddrPort("100.64.1.1:51820") }, "inside itself",
@@ -114,6 +123,21 @@ func TestValidateBoundsItsErrors(t *testing.T) {
 	}
 	if n := strings.Count(c.Validate().Error(), "\n"); n > 30 {
 		t.Errorf("%d lines of errors", n)
+	}
+}
+
+// The limit counts the keys to come: until a peer has changed, each of its keys is a peer of the device.
+func TestValidateCountsNextKeys(t *testing.T) {
+	c := tunnel.Config{PrivateKey: key(t)}
+	for i := range tunnel.MaxPeers/2 + 1 {
+		c.Peers = append(c.Peers, tunnel.Peer{PublicKey: wgkey.PublicKey{1, byte(i), byte(i >> 8)}, Next: wgkey.PublicKey{2, byte(i), byte(i >> 8)}})
+	}
+	if err := c.Validate(); !errors.Is(err, tunnel.ErrInvalid) || strings.Count(err.Error(), "\n") > 0 {
+		t.Errorf("more keys than a device takes: %v", err)
+	}
+	c.Peers = c.Peers[1:]
+	if err := c.Validate(); err != nil {
+		t.Errorf("as many keys as a device takes: %v", err)
 	}
 }
 

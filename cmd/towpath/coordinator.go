@@ -30,6 +30,7 @@ import (
 	"github.com/towpath/towpath/provisioning/store/sqlite"
 	"github.com/towpath/towpath/provisioning/wire"
 	"github.com/towpath/towpath/tunnel/netstack"
+	"github.com/towpath/towpath/tunnel/turn"
 )
 
 const (
@@ -55,7 +56,8 @@ func dirFlag() cli.Flag {
 }
 
 func coordinatorCommand() *cli.Command {
-	return group("coordinator", "make and run the network's coordinator", coordinatorInitCommand(), coordinatorServeCommand(), coordinatorReachCommand())
+	return group("coordinator", "make and run the network's coordinator", coordinatorInitCommand(), coordinatorServeCommand(), coordinatorReachCommand(),
+		coordinatorUnsignedCommand(), coordinatorSignedCommand(), coordinatorRestoredCommand())
 }
 
 func coordinatorInitCommand() *cli.Command {
@@ -75,6 +77,10 @@ the gateway of the center of that name, on UDP --center-port; "towpath coordinat
 				Name: "postgres", EnvVars: []string{"TOWPATH_POSTGRES"},
 				Usage: "`URL` of an empty PostgreSQL database to use instead of a file; needed only when several coordinators must share it",
 			},
+			&cli.StringFlag{
+				Name:  "offline-key",
+				Usage: "write the network's key to `FILE` instead of --dir: every box then needs a signature by \"towpath sign\", where that file is",
+			},
 			&cli.StringFlag{Name: "with-center", Usage: "`NAME` of a center whose gateway runs on this machine too"},
 			&cli.UintFlag{Name: "center-port", Value: defaultCenter, Usage: "UDP `PORT` of that gateway"},
 			&cli.StringFlag{Name: "center-lan", Usage: "local `ADDRESS` where the center's own systems connect; all addresses if not given"},
@@ -89,11 +95,14 @@ the gateway of the center of that name, on UDP --center-port; "towpath coordinat
 				return err
 			}
 			dir := c.String("dir")
-			if err := initCoordinator(c.Context, dir, cfg, opt); err != nil {
+			if err := initCoordinator(c.Context, dir, c.String("offline-key"), cfg, opt); err != nil {
 				if errors.Is(err, os.ErrPermission) {
 					return ui.Hint(err, "run as root, or choose another --dir")
 				}
 				return err
+			}
+			if file := c.String("offline-key"); file != "" {
+				fmt.Fprintf(c.App.Writer, "The network's key is in %s, and only there. Take it off this machine and keep a copy: without it no box can be added.\n", file)
 			}
 			fmt.Fprintf(c.App.Writer, "The network is ready in %s. Back this directory up: its keys cannot be made again.\nStart it now: towpath coordinator serve --dir %s\n", dir, dir)
 			return nil
@@ -180,8 +189,8 @@ were made before keep the old address.`,
 
 // initCoordinator makes a network in dir. With a center it also makes the center's site and leaves a token where serve redeems it,
 // through the same door as every other box.
-func initCoordinator(ctx context.Context, dir string, cfg coordinatorConfig, opt coordinator.InitOptions) error {
-	keys, err := coordinator.CreateKeys(dir)
+func initCoordinator(ctx context.Context, dir, offlineKey string, cfg coordinatorConfig, opt coordinator.InitOptions) error {
+	keys, err := createKeys(dir, offlineKey)
 	if err != nil {
 		return err
 	}
@@ -206,7 +215,7 @@ func initCoordinator(ctx context.Context, dir string, cfg coordinatorConfig, opt
 	if _, err := co.CreateSite(ctx, localActor, coordinator.NewSite{Name: cfg.Center.Site, Kind: wire.Center, Endpoint: cfg.Center.Endpoint}); err != nil {
 		return err
 	}
-	_, tok, err := co.CreateToken(ctx, localActor, cfg.Center.Site, 0, netip.Addr{})
+	_, tok, err := co.CreateToken(ctx, localActor, coordinator.NewToken{Site: cfg.Center.Site})
 	if err != nil {
 		return err
 	}
@@ -217,6 +226,14 @@ func initCoordinator(ctx context.Context, dir string, cfg coordinatorConfig, opt
 		return fmt.Errorf("leave the center's token: %w", err)
 	}
 	return nil
+}
+
+// createKeys makes a network's keys; the network's own goes to offlineKey unless that is empty.
+func createKeys(dir, offlineKey string) (*coordinator.Keys, error) {
+	if offlineKey == "" {
+		return coordinator.CreateKeys(dir)
+	}
+	return coordinator.CreateOfflineKeys(dir, offlineKey)
 }
 
 func (c coordinatorConfig) openStore(ctx context.Context, dir string, log *slog.Logger) (store.Store, error) {
@@ -275,10 +292,11 @@ func serveCoordinator(ctx context.Context, dir string, log *slog.Logger) error {
 		_ = public.Close()
 		return err
 	}
-	dev, err := netstack.New(netstack.Options{Log: log.With("role", "hub"), Name: "hub"})
+	stack, err := netstack.New(netstack.Options{Log: log.With("role", "hub"), Name: "hub"})
 	if err != nil {
 		return fmt.Errorf("make the hub's tunnel: %w", err)
 	}
+	dev := turn.NewStacked(stack, turn.Options{Log: log.With("role", "hub")})
 	defer func() { _ = dev.Close() }()
 	h := hub.New(hub.Config{Device: dev, Stack: dev, Coordinator: co, Port: cfg.HubPort, Log: log})
 
@@ -311,7 +329,7 @@ func serveCoordinator(ctx context.Context, dir string, log *slog.Logger) error {
 
 // serveCenter runs the center's gateway in this process, and enrolls it first if it is new.
 func serveCenter(ctx context.Context, dir string, cfg centerConfig, log *slog.Logger) error {
-	sd, err := openState(filepath.Join(dir, centerDir))
+	sd, err := openKeyed(filepath.Join(dir, centerDir))
 	if err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -30,15 +31,23 @@ func stateFlag() cli.Flag {
 
 func enrollCommand() *cli.Command {
 	return &cli.Command{
-		Name: "enroll", Usage: "make this machine the gateway of a site", ArgsUsage: "TOKEN",
+		Name: "enroll", Usage: "make this machine a member of the network, as what its token says", ArgsUsage: "TOKEN",
 		Description: `Takes the token that "towpath token new --site SITE" printed at the coordinator. "-" reads it from standard input, which
-keeps it out of the shell's history. The box makes its own key, which never leaves it. Afterwards run "towpath gateway".
+keeps it out of the shell's history. The box makes its own key, which never leaves it. Afterwards run "towpath gateway", or
+"towpath up" on a workstation.
+
+A token may ask for approval. Then this shows the short form of the box's key and waits until somebody at the center has compared it
+and approved the box. Ctrl-C ends the waiting, and the same command goes on with it. --no-wait does not wait: it ends with exit code 3,
+and the same command asks again.
 
 Plain HTTP or HTTPS is enough, and a proxy that opens TLS is no harm: everything secret is sealed to the coordinator's key. With --proxy the
 coordinator is asked through it first and directly second; without, directly first and then through the proxy of HTTP_PROXY, HTTPS_PROXY and
 NO_PROXY. A password is safer in TOWPATH_PROXY than on the command line, which other users of the machine can see.`,
 		OnUsageError: usageError,
-		Flags:        []cli.Flag{stateFlag(), proxyFlag(), setClockFlag(), jsonFlag()},
+		Flags: []cli.Flag{
+			stateFlag(), keyStoreFlag(), proxyFlag(), setClockFlag(), jsonFlag(),
+			&cli.BoolFlag{Name: "no-wait", Usage: "do not wait for approval: end with exit code 3"},
+		},
 		Action: func(c *cli.Context) error {
 			a, err := args(c, "TOKEN")
 			if err != nil {
@@ -56,27 +65,57 @@ NO_PROXY. A password is safer in TOWPATH_PROXY than on the command line, which o
 			if err != nil {
 				return err
 			}
-			dir, err := openState(c.String("state"))
+			dir, err := openBox(c)
 			if err != nil {
 				return err
 			}
 			defer func() { _ = dir.Close() }()
-			e, err := enroll(c.Context, dir, text, enrollOptions{Ways: ways, Clock: clockOf(c)})
+			o := enrollOptions{Ways: ways, Clock: clockOf(c)}
+			if !c.Bool("no-wait") {
+				o.Wait = &waiter{w: os.Stderr}
+			}
+			e, err := enroll(c.Context, dir, text, o)
+			if _, waits := errors.AsType[*control.WaitError](err); waits {
+				return stillWaits(c, dir, err)
+			}
 			if err != nil {
 				return err
 			}
 			e.tellClock(os.Stderr)
 			return show(c, enrolledView(e.Enrolled), func(w io.Writer) error {
-				fmt.Fprintf(w, "Enrolled as %s of site %s with address %s.\nStart the gateway now: towpath gateway --state %s\n",
-					e.NetMap.Self.Node, e.NetMap.Self.Site, e.NetMap.Self.Address, c.String("state"))
-				return nil
+				self := e.NetMap.Self
+				_, err := fmt.Fprintf(w, "Enrolled as %s of site %s with address %s.\n%s\n",
+					self.Node, self.Site, self.Address, nextStep(self.Kind, whereOf(c)))
+				return err
 			})
 		},
 	}
 }
 
+// whereOf is the state directory as flags of the next command need it, with the key store if it is not the default.
+func whereOf(c *cli.Context) string {
+	where := c.String("state")
+	if c.IsSet("key-store") {
+		where += " --key-store " + c.String("key-store")
+	}
+	return where
+}
+
+// nextStep says what starts a member of a kind.
+func nextStep(k wire.NodeKind, state string) string {
+	switch k {
+	case wire.Workstation:
+		return "Connect now: towpath up --state " + state
+	case wire.Relay:
+		return "Its key and map are in " + state + ". This version has no command that runs a relay."
+	default:
+		return "Start the gateway now: towpath gateway --state " + state
+	}
+}
+
 type enrolledJSON struct {
 	Node       string     `json:"node"`
+	Kind       string     `json:"kind"`
 	Site       string     `json:"site"`
 	Address    netip.Addr `json:"address"`
 	PublicKey  string     `json:"public_key"`
@@ -86,28 +125,19 @@ type enrolledJSON struct {
 
 func enrolledView(e control.Enrolled) enrolledJSON {
 	return enrolledJSON{
-		Node: e.NetMap.Self.Node, Site: e.NetMap.Self.Site, Address: e.NetMap.Self.Address,
+		Node: e.NetMap.Self.Node, Kind: string(cmp.Or(e.NetMap.Self.Kind, wire.Gateway)), Site: e.NetMap.Self.Site, Address: e.NetMap.Self.Address,
 		PublicKey: e.NetMap.Self.PublicKey.String(), Network: e.NetMap.Network, Generation: e.NetMap.Generation,
 	}
-}
-
-func openState(path string) (*state.Dir, error) {
-	d, err := state.Open(path)
-	switch {
-	case errors.Is(err, state.ErrLocked):
-		return nil, ui.Hint(err, "stop the gateway that runs with this --state first")
-	case errors.Is(err, os.ErrPermission):
-		return nil, ui.Hint(err, "run as root, or choose another --state")
-	case err != nil:
-		return nil, err
-	}
-	return d, nil
 }
 
 // enrollOptions are how a box enrolls. The zero value is the direct way, and leaves the machine's clock alone.
 type enrollOptions struct {
 	Ways  control.Ways
 	Clock machineClock
+	// Wait shows what is waited for; nil means that a box that has to wait gets a *control.WaitError.
+	Wait *waiter
+	// Kind is what the token must be for; empty takes each. A token of another kind stays good for the same --state.
+	Kind wire.NodeKind
 }
 
 // enrollment is an enrolment that was saved, and what became of the clock.
@@ -137,8 +167,19 @@ func enroll(ctx context.Context, dir *state.Dir, text string, o enrollOptions) (
 		return enrollment{}, err
 	}
 	var e enrollment
-	if e.Enrolled, err = control.Enroll(ctx, o.Ways, tok, key, box.Facts(version, box.Interface)); err != nil {
+	facts := box.Facts(version, box.Interface)
+	if o.Wait == nil {
+		e.Enrolled, err = control.Enroll(ctx, o.Ways, tok, key, facts)
+	} else {
+		e.Enrolled, err = o.Wait.enroll(ctx, o.Ways, tok, key, facts)
+	}
+	if err != nil {
 		return enrollment{}, explainEnroll(err, tok)
+	}
+	if o.Kind != "" {
+		if err := kindError("this token", cmp.Or(e.NetMap.Self.Kind, wire.Gateway), o.Kind); err != nil {
+			return enrollment{}, err
+		}
 	}
 	// Before anything is written with a time, and before the first handshake. A floor that cannot be read
 	// counts as none: this key has made no handshake yet.

@@ -1,21 +1,26 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"slices"
 
 	"github.com/urfave/cli/v2"
 
 	"github.com/towpath/towpath/cmd/towpath/internal/box"
 	"github.com/towpath/towpath/cmd/towpath/internal/ui"
 	"github.com/towpath/towpath/gateway"
+	"github.com/towpath/towpath/gateway/clock"
+	"github.com/towpath/towpath/gateway/control"
 	"github.com/towpath/towpath/gateway/reconcile"
 	"github.com/towpath/towpath/gateway/state"
 	"github.com/towpath/towpath/provisioning/wire"
 	"github.com/towpath/towpath/proxy/spool"
+	"github.com/towpath/towpath/tunnel/turn"
 )
 
 // minFree is what the queue always leaves free on its disk.
@@ -36,22 +41,23 @@ func gatewayCommand() *cli.Command {
 	return &cli.Command{
 		Name: "gateway", Usage: "run this machine's gateway, until it is stopped",
 		Description: `Runs the tunnel, the DICOM and HL7 services that the coordinator planned for this site, and the queue. The box must be enrolled.
-It keeps working from its last plan when the coordinator is away.`,
+It keeps working from its last plan when the coordinator is away. When only the tunnel to the coordinator is silent, it asks on the web what is
+wrong: directly and through the proxy, as enrolment does.`,
 		OnUsageError: usageError,
-		Flags:        append(append([]cli.Flag{stateFlag(), setClockFlag()}, gatewayFlags()...), logFlags()...),
+		Flags:        append(append([]cli.Flag{stateFlag(), keyStoreFlag(), setClockFlag(), proxyFlag()}, gatewayFlags()...), logFlags()...),
 		Action: func(c *cli.Context) error {
 			if _, err := args(c); err != nil {
 				return err
 			}
-			dir, err := openState(c.String("state"))
-			if err != nil {
-				return err
-			}
-			defer func() { _ = dir.Close() }()
 			cfg, err := gatewayConfig(c)
 			if err != nil {
 				return err
 			}
+			dir, err := openBox(c)
+			if err != nil {
+				return err
+			}
+			defer func() { _ = dir.Close() }()
 			return runGateway(c.Context, dir, cfg, newLogger(c))
 		},
 	}
@@ -60,18 +66,28 @@ It keeps working from its last plan when the coordinator is away.`,
 // gatewayOptions are what a person may choose for a gateway.
 type gatewayOptions struct {
 	LAN       netip.Addr
+	LANAlso   []netip.Addr
 	Port      uint16
 	Backend   string
 	Interface string
 	MTU       int
 	QueueMax  int64
 	Clock     machineClock
+	Ways      control.Ways
+	// Kind is what the state must be of; empty means a gateway.
+	Kind wire.NodeKind
+	// Dial says that the machine is a person's: its overlay routes go when the program ends.
+	Dial bool
 }
 
 func gatewayConfig(c *cli.Context) (gatewayOptions, error) {
 	o := gatewayOptions{
 		Backend: c.String("backend"), Interface: c.String("interface"), MTU: c.Int("mtu"), QueueMax: c.Int64("queue-max"),
 		Clock: clockOf(c),
+	}
+	var err error
+	if o.Ways, err = enrollWays(c); err != nil {
+		return o, err
 	}
 	if s := c.String("lan"); s != "" {
 		a, err := netip.ParseAddr(s)
@@ -93,36 +109,91 @@ func gatewayConfig(c *cli.Context) (gatewayOptions, error) {
 	return o, nil
 }
 
-// runGateway wires the gateway role: state, queue, tunnel, daemon.
+// runGateway runs the gateway role until ctx is done.
 func runGateway(ctx context.Context, dir *state.Dir, o gatewayOptions, log *slog.Logger) error {
-	id, err := dir.Identity()
-	if errors.Is(err, state.ErrNotEnrolled) {
-		return ui.Hint(err, "get a token from the operator, then run \"towpath enroll TOKEN\" with the same --state")
-	}
+	g, end, err := newGateway(ctx, dir, o, log)
 	if err != nil {
 		return err
 	}
+	defer end()
+	return g.Run(ctx)
+}
+
+// newGateway wires the gateway role: state, clock, queue, tunnel, daemon. The caller calls end after the daemon has ended.
+func newGateway(ctx context.Context, dir *state.Dir, o gatewayOptions, log *slog.Logger) (_ *gateway.Gateway, end func(), err error) {
+	id, err := dir.Identity()
+	if errors.Is(err, state.ErrNotEnrolled) {
+		return nil, nil, ui.Hint(err, "get a token from the operator, then run \"towpath enroll TOKEN\" with the same --state")
+	}
+	if err != nil {
+		return nil, nil, explainKeyStore(err)
+	}
+	if err := checkKind(dir, id, o.Kind); err != nil {
+		return nil, nil, err
+	}
 	log = log.With("site", id.Site)
-	defer o.Clock.guard(dir, log)()
+	var closers []func() error
+	end = func() {
+		for _, c := range slices.Backward(closers) {
+			_ = c()
+		}
+	}
+	defer func() {
+		if err != nil {
+			end()
+		}
+	}()
+	keeper := clock.NewKeeper(o.Clock.Machine, dir, log)
+	gateway.BootClock(ctx, keeper, dir, id, o.Ways, log)
 	q, err := spool.Open(dir.Path(state.SpoolDir), spool.Options{
 		MaxBytes: o.QueueMax, MinFreeBytes: minFree, Ordered: reconcile.Ordered, Log: log,
 	})
 	if err != nil {
-		return fmt.Errorf("open the queue: %w", err)
+		return nil, nil, fmt.Errorf("open the queue: %w", err)
 	}
-	defer func() { _ = q.Close() }()
-	dev, backend, err := box.Device(o.Backend, o.Interface, log)
+	closers = append(closers, q.Close)
+	open := box.Device
+	if o.Dial {
+		open = box.DialDevice
+	}
+	dev, backend, err := open(o.Backend, o.Interface, log)
 	if err != nil {
-		return err
+		return nil, nil, err
 	}
-	defer func() { _ = dev.Close() }()
+	turning := turn.NewStacked(dev, turn.Options{Log: log})
+	closers = append(closers, turning.Close)
 	g, err := gateway.New(gateway.Options{
-		Dir: dir, Identity: id, Device: dev, Spool: q, Backend: backend, LANAddress: o.LAN, ListenPort: o.Port, MTU: o.MTU,
-		Version: version, Log: log,
+		Dir: dir, Identity: id, Device: turning, Spool: q, Backend: backend, LANAddress: o.LAN, LANAlso: o.LANAlso, ListenPort: o.Port, MTU: o.MTU,
+		Version: version, Clock: keeper, Ways: o.Ways, Log: log,
 		Look: func() wire.Facts { return box.Facts(version, box.Interface, o.Interface) },
 	})
 	if err != nil {
-		return err
+		return nil, nil, err
 	}
-	return g.Run(ctx)
+	return g, end, nil
+}
+
+// checkKind refuses the state of another kind of member. A map that cannot be read is gateway.New's to report.
+func checkKind(dir *state.Dir, id state.Identity, want wire.NodeKind) error {
+	m, err := dir.NetMap(id.NetworkKey)
+	if err != nil {
+		return nil //nolint:nilerr // as above
+	}
+	return kindError("the state directory", cmp.Or(m.Self.Kind, wire.Gateway), cmp.Or(want, wire.Gateway))
+}
+
+// kindError says which command fits a member of another kind than the one wanted.
+func kindError(what string, is, want wire.NodeKind) error {
+	if is == want {
+		return nil
+	}
+	hint := "ask the operator for a token of the right kind"
+	switch is {
+	case wire.Gateway:
+		hint = "a site's box is run with \"towpath gateway\", and enrolled with \"towpath enroll TOKEN\""
+	case wire.Workstation:
+		hint = "a workstation is run with \"towpath up\""
+	case wire.Relay, wire.Unmanaged:
+	}
+	return ui.Hint(fmt.Errorf("%s is a %s's, and not a %s's", what, is, want), "%s", hint)
 }

@@ -85,6 +85,7 @@ var house = []room{
 	{"provisioning/web", "provisioning provisioning/coordinator provisioning/auth", "pages show; rules are the coordinator's"},
 	{"provisioning/auth", "provisioning provisioning/coordinator", "auth knows operators only"},
 	{"gateway/health", "", "conditions are words that every part of the box uses"},
+	{"gateway/state/tpm", "", "a key store seals bytes; whose they are is its callers' business"},
 	{"gateway", "gateway/... tunnel/... proxy/... provisioning/wire", "the daemon drives mechanisms by the contract"},
 	{"gateway/...", "gateway/... tunnel/... proxy/... provisioning/wire", "the daemon drives mechanisms by the contract"},
 	{"cmd/...", "...", "wiring of every role is here and only here"},
@@ -125,6 +126,10 @@ var outside = []struct {
 		},
 		only:     []string{"tunnel/..."},
 		testOnly: []string{"gateway/gatewaytest/...", "cmd/..."}, why: "the operating system's and WireGuard's network interfaces are tunnel's trade",
+	},
+	{
+		imports: []string{"github.com/google/go-tpm/..."},
+		only:    []string{"gateway/state/tpm/..."}, why: "the key store's interface is bytes in, bytes out",
 	},
 	{
 		imports: []string{"github.com/danielgtaylor/huma/..."},

@@ -49,8 +49,8 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 done but unhealthy, 4 denied.`,
 		Commands: []*cli.Command{
 			demoCommand(),
 			coordinatorCommand(), planCommand(), siteCommand(), serviceCommand(), allowCommand(), disallowCommand(),
-			tokenCommand(), nodeCommand(), eventsCommand(),
-			enrollCommand(), gatewayCommand(), statusCommand(), probeCommand(),
+			tokenCommand(), nodeCommand(), peerCommand(), eventsCommand(),
+			signCommand(), enrollCommand(), gatewayCommand(), keystoreCommand(), upCommand(), statusCommand(), probeCommand(),
 			dicomCommand(), hl7Command(),
 		},
 		EnableBashCompletion: true,
@@ -123,6 +123,7 @@ func explain(err error) error {
 	if err == nil {
 		return nil
 	}
+	err = explainKeyStore(err)
 	if _, ok := errors.AsType[*ui.Error](err); ok {
 		return err
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/towpath/towpath/cmd/towpath/internal/ui"
 	"github.com/towpath/towpath/provisioning"
 	"github.com/towpath/towpath/provisioning/adminapi"
+	"github.com/towpath/towpath/provisioning/wire"
 )
 
 func nodeCommand() *cli.Command {
@@ -37,12 +38,18 @@ func nodeCommand() *cli.Command {
 						if n.Former.IsValid() {
 							address += ", formerly " + n.Former.String()
 						}
-						rows = append(rows, []string{n.Site, n.ID, address, seen, planState(n, time.Now()), n.ApplyError, strconv.Itoa(len(n.Conditions)), n.Version})
+						rows = append(rows, []string{
+							n.Site, nodeName(n), n.Kind, n.State, n.KeyPrint, address, seen, planState(n, time.Now()), because(n), strconv.Itoa(len(n.Conditions)), n.Version,
+						})
 					}
-					return ui.Table(w, []string{"SITE", "NODE", "ADDRESS", "SEEN", "PLAN", "BECAUSE", "CONDITIONS", "VERSION"}, rows)
+					return ui.Table(w, []string{
+						"SITE", "NODE", "KIND", "STATE", "KEY", "ADDRESS", "SEEN", "PLAN", "BECAUSE", "CONDITIONS", "VERSION",
+					}, rows)
 				})
 			},
 		},
+		nodeShowCommand(), nodeApproveCommand(), nodeRejectCommand(), nodeReplaceCommand(),
+		nodeRotateCommand(), nodeQuarantineCommand(), nodeReadmitCommand(),
 		&cli.Command{
 			Name: "remove", Usage: "end a node's membership: every peer drops its key within seconds", ArgsUsage: "NODE", Flags: []cli.Flag{dirFlag()},
 			Action: func(c *cli.Context) error {
@@ -56,9 +63,27 @@ func nodeCommand() *cli.Command {
 	)
 }
 
+// nodeName is the id of a node, and what people call an unmanaged device.
+func nodeName(n adminapi.Node) string {
+	if n.Name == "" {
+		return n.ID
+	}
+	return n.ID + " " + n.Name
+}
+
+// because says why a node is not what it should be.
+func because(n adminapi.Node) string {
+	if n.Reason != "" {
+		return n.Reason
+	}
+	return n.ApplyError
+}
+
 // planState says whether a node has made its newest map true, and if not, which and since when it should.
 func planState(n adminapi.Node, now time.Time) string {
 	switch {
+	case n.Kind == string(wire.Unmanaged) || n.State != provisioning.NodeActive.String():
+		return "" // it has no map
 	case n.Applied >= n.Desired:
 		return "current"
 	case n.BehindSince.IsZero():

@@ -121,7 +121,10 @@ func allowCommand() *cli.Command {
 	return &cli.Command{
 		Name: "allow", Usage: "let a site use a service; everything that is not allowed is impossible", ArgsUsage: "SITE SERVICE",
 		Description: `The site's gateway then listens on its LAN for the service. Several services may share a port: DICOM ones are told apart
-by AE title, HL7 ones by receiver. Without arguments it lists what is allowed.`,
+by AE title, HL7 ones by receiver. Without arguments it lists what is allowed.
+
+A site's workstations and unmanaged devices may use what the site may use. For a service of their own site, allow the site its own service:
+that concerns these alone, since machines on the LAN reach it without the network.`,
 		OnUsageError: usageError,
 		Flags: []cli.Flag{
 			dirFlag(), jsonFlag(),
@@ -143,6 +146,10 @@ by AE title, HL7 ones by receiver. Without arguments it lists what is allowed.`,
 				return offline(c, err)
 			}
 			return show(c, g, func(w io.Writer) error {
+				if g.Owner == g.Site {
+					_, err := fmt.Fprintf(w, "Workstations and unmanaged devices of site %s may use %s of their own site.\n", g.Site, g.Service)
+					return err
+				}
 				_, err := fmt.Fprintf(w, "Site %s may use %s; its gateway listens on LAN port %d.\n", g.Site, g.Service, g.LANPort)
 				return err
 			})

@@ -4,13 +4,13 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
-	"strconv"
 	"strings"
 
 	"github.com/urfave/cli/v2"
 
 	"github.com/towpath/towpath/cmd/towpath/internal/ui"
 	"github.com/towpath/towpath/provisioning/adminapi"
+	"github.com/towpath/towpath/provisioning/wire"
 )
 
 func siteCommand() *cli.Command {
@@ -65,7 +65,7 @@ Examples:
 				return show(c, sites, func(w io.Writer) error {
 					var rows [][]string
 					for _, s := range sites {
-						rows = append(rows, []string{s.Name, s.Kind, join(s.Prefixes), s.Endpoint, strconv.Itoa(s.Nodes), s.Title})
+						rows = append(rows, []string{s.Name, s.Kind, join(s.Prefixes), s.Endpoint, nodesOf(s), s.Title})
 					}
 					return ui.Table(w, []string{"SITE", "KIND", "ADDRESSES", "ENDPOINT", "NODES", "TITLE"}, rows)
 				})
@@ -96,6 +96,20 @@ reaches somebody else.`,
 			},
 		},
 	)
+}
+
+// nodesOf counts the nodes of a site by kind.
+func nodesOf(s adminapi.Site) string {
+	var parts []string
+	for _, k := range []wire.NodeKind{wire.Gateway, wire.Relay, wire.Workstation, wire.Unmanaged} {
+		if n := s.Kinds[string(k)]; n > 0 {
+			parts = append(parts, fmt.Sprintf("%d %s", n, k))
+		}
+	}
+	if len(parts) == 0 {
+		return "none"
+	}
+	return strings.Join(parts, ", ")
 }
 
 func join(ps []netip.Prefix) string {

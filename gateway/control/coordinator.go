@@ -20,6 +20,8 @@ type Coordinator interface {
 	// error always; ctx's when that is why.
 	Watch(ctx context.Context, have wire.Have, beat func() wire.Beat, f func(wire.Frame) error) error
 	Report(ctx context.Context, r wire.Report) error
+	// NextKey tells the key that this box will change to, after it was asked for one.
+	NextKey(ctx context.Context, k wire.NextKey) error
 }
 
 // ErrRemoved means that the coordinator does not know this box any more.
@@ -83,6 +85,8 @@ func (h *HTTP) Watch(ctx context.Context, have wire.Have, beat func() wire.Beat,
 
 	body := newBeats(beat)
 	defer body.stop()
+	// net/http returns from a request that was given up when it has written the body, be it for nobody.
+	defer context.AfterFunc(ctx, body.stop)()
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, h.base+wire.PathWatch+"?"+have.Query(), body)
 	if err != nil {
 		return fmt.Errorf("watch: %w", err)
@@ -116,24 +120,34 @@ func watchError(ctx context.Context, err error) error {
 
 // Report implements Coordinator.
 func (h *HTTP) Report(ctx context.Context, r wire.Report) error {
+	return h.post(ctx, "report", wire.PathReport, r)
+}
+
+// NextKey implements Coordinator.
+func (h *HTTP) NextKey(ctx context.Context, k wire.NextKey) error {
+	return h.post(ctx, "tell the next key", wire.PathKey, k)
+}
+
+// post sends v as JSON, for an answer of which only the status matters.
+func (h *HTTP) post(ctx context.Context, what, path string, v any) error {
 	ctx, cancel := context.WithTimeout(ctx, reportTimeout)
 	defer cancel()
-	b, err := json.Marshal(r)
+	b, err := json.Marshal(v)
 	if err != nil {
-		return fmt.Errorf("report: %w", err)
+		return fmt.Errorf("%s: %w", what, err)
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, h.base+wire.PathReport, bytes.NewReader(b))
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, h.base+path, bytes.NewReader(b))
 	if err != nil {
-		return fmt.Errorf("report: %w", err)
+		return fmt.Errorf("%s: %w", what, err)
 	}
 	req.Header.Set("Content-Type", "application/json")
 	resp, err := h.client.Do(req)
 	if err != nil {
-		return fmt.Errorf("report: %w", err)
+		return fmt.Errorf("%s: %w", what, err)
 	}
 	defer func() { _ = resp.Body.Close() }()
 	if err := statusError(resp); err != nil {
-		return fmt.Errorf("report: %w", err)
+		return fmt.Errorf("%s: %w", what, err)
 	}
 	return nil
 }

@@ -31,21 +31,61 @@ type Enrolled struct {
 }
 
 // Enroll redeems a token for the key's owner. All addresses of the token are tried, in order, by each of the ways. A refusal by the
-// coordinator is returned as *wire.Refusal; everything else as *EnrollError with the reason of each try, which may be wire.ErrIdentity,
-// wire.ErrSealed, ErrUnreachable, ErrPortal, ErrBlocked, ErrNotCoordinator or *ProxyAuthError.
+// coordinator is returned as *wire.Refusal; *WaitError means that an operator has to agree first, see EnrollPatiently; everything else is
+// *EnrollError with the reason of each try, which may be wire.ErrIdentity, wire.ErrSealed, ErrUnreachable, ErrPortal, ErrBlocked,
+// ErrNotCoordinator or *ProxyAuthError.
 //
 // The exchange is sealed, so nobody on the way can read or change it, and an answer fits one request only. Trying again is safe: the same
 // key and token give the same node.
 func Enroll(ctx context.Context, ways Ways, tok wire.Token, key wgkey.PrivateKey, facts wire.Facts) (Enrolled, error) {
+	e, err := newEnroller(ways, tok, key, facts)
+	if err != nil {
+		return Enrolled{}, err
+	}
+	return e.ask(ctx)
+}
+
+// enroller is one Enroll, or one EnrollPatiently.
+type enroller struct {
+	ways  Ways
+	tok   wire.Token
+	pub   wgkey.PublicKey
+	facts wire.Facts
+	tries []Try
+	// down are the proxies that cannot be used at all.
+	down map[string]bool
+	// last is how the coordinator answered before; nil if it has not.
+	last *found
+}
+
+// found is a way to the coordinator that has worked.
+type found struct {
+	route route
+	base  string
+}
+
+func newEnroller(ways Ways, tok wire.Token, key wgkey.PrivateKey, facts wire.Facts) (*enroller, error) {
 	pub, err := key.Public()
 	if err != nil {
-		return Enrolled{}, fmt.Errorf("derive the public key: %w", err)
+		return nil, fmt.Errorf("derive the public key: %w", err)
 	}
 	if len(tok.URLs) == 0 {
-		return Enrolled{}, fmt.Errorf("%w: the token names no address", ErrUnreachable)
+		return nil, fmt.Errorf("%w: the token names no address", ErrUnreachable)
 	}
-	e := enroller{ways: ways, tok: tok, pub: pub, facts: facts, down: map[string]bool{}}
-	for _, w := range ways.order() {
+	return &enroller{ways: ways, tok: tok, pub: pub, facts: facts}, nil
+}
+
+// ask makes the exchange once: as it worked before if it has, else in all ways.
+func (e *enroller) ask(ctx context.Context) (Enrolled, error) {
+	e.tries, e.down = nil, map[string]bool{}
+	if e.last != nil {
+		got, err := e.try(ctx, e.last.route, e.last.base)
+		if err == nil || answered(err) {
+			return got, err
+		}
+		e.last = nil // the ways below come by it once more
+	}
+	for _, w := range e.ways.order() {
 		got, done, err := e.by(ctx, w)
 		if done {
 			return got, err
@@ -57,15 +97,11 @@ func Enroll(ctx context.Context, ways Ways, tok wire.Token, key wgkey.PrivateKey
 	return Enrolled{}, &EnrollError{Tries: e.tries}
 }
 
-// enroller is one Enroll.
-type enroller struct {
-	ways  Ways
-	tok   wire.Token
-	pub   wgkey.PublicKey
-	facts wire.Facts
-	tries []Try
-	// down are the proxies that cannot be used at all.
-	down map[string]bool
+// answered reports whether an error is the coordinator's own answer.
+func answered(err error) bool {
+	_, refused := errors.AsType[*wire.Refusal](err)
+	_, waits := errors.AsType[*WaitError](err)
+	return refused || waits
 }
 
 // by tries all addresses of the token in one way. done means that the coordinator has answered, yes or no.
@@ -80,7 +116,7 @@ func (e *enroller) by(ctx context.Context, w way) (_ Enrolled, done bool, _ erro
 		if err == nil {
 			return got, true, nil
 		}
-		if _, refused := errors.AsType[*wire.Refusal](err); refused {
+		if answered(err) {
 			return Enrolled{}, true, err
 		}
 	}
@@ -106,11 +142,9 @@ func (e *enroller) at(ctx context.Context, w way, base string) (Enrolled, error)
 			return Enrolled{}, e.note(base, r.String(), &silence{errNoTime})
 		}
 		got, err := e.try(ctx, r, base)
-		if err == nil {
-			return got, nil
-		}
-		if _, refused := errors.AsType[*wire.Refusal](err); refused {
-			return Enrolled{}, err
+		if err == nil || answered(err) {
+			e.last = &found{r, base}
+			return got, err
 		}
 		last = e.note(base, r.String(), err)
 		_, down := errors.AsType[*downError](err)
@@ -175,6 +209,9 @@ func (e *enroller) try(ctx context.Context, r route, base string) (Enrolled, err
 func (e *enroller) accept(id wire.Identity, resp wire.EnrollResponse) (Enrolled, error) {
 	if resp.Error != nil {
 		return Enrolled{}, resp.Error
+	}
+	if resp.Wait != nil {
+		return Enrolled{}, newWaitError(*resp.Wait)
 	}
 	if resp.NetMap == nil {
 		return Enrolled{}, errors.New("the coordinator's answer holds no NetMap")

@@ -26,7 +26,8 @@ func (s *scripted) Watch(ctx context.Context, have wire.Have, _ func() wire.Beat
 	return s.watch(ctx, len(s.calls), f)
 }
 
-func (s *scripted) Report(context.Context, wire.Report) error { return nil }
+func (s *scripted) Report(context.Context, wire.Report) error   { return nil }
+func (s *scripted) NextKey(context.Context, wire.NextKey) error { return nil }
 
 func follow(ctx context.Context, s *scripted) {
 	f := control.Follower{

@@ -230,3 +230,24 @@ func TestMisfitsBackOff(t *testing.T) {
 		}
 	})
 }
+
+// A hub that does not answer at all must not keep a box from ending.
+func TestWatchEndsBeforeTheFirstAnswer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := served(t, func(_ http.ResponseWriter, r *http.Request) {
+			_, _ = io.Copy(io.Discard, r.Body)
+		})
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		go func() { ended <- c.Watch(ctx, wire.Have{}, noBeat, nil) }()
+		time.Sleep(5 * time.Second)
+		cancel()
+		began := time.Now()
+		if err := <-ended; !errors.Is(err, context.Canceled) {
+			t.Error(err)
+		}
+		if took := time.Since(began); took > 2*time.Second {
+			t.Errorf("it ended after %s", took)
+		}
+	})
+}

@@ -99,14 +99,14 @@ func (w Ways) dial(ctx context.Context, network, address string) (net.Conn, erro
 
 // client makes an HTTP client for one try. The caller closes its idle connections.
 //
-// It accepts any certificate. The two requests of enrolment need none: the identity is public and pinned by the token's fingerprint, and
-// request and answer are sealed (HPKE) to the keys so pinned. TLS is only what lets them pass: a proxy that opens TLS with a certificate of its own
+// It accepts any certificate. The requests that use it need none: the identity is public and pinned by the token's fingerprint, and
+// request and answer are sealed (HPKE) to the keys so pinned, or to those of a signed map. TLS is only what lets them pass: a proxy that opens TLS with a certificate of its own
 // sees no more than one that sees plain HTTP. Verifying it would help nobody, and keep out every box behind such a proxy, or whose clock is
 // wrong, or whose coordinator has no public name.
 func (r route) client(dial DialFunc) *http.Client {
 	t := &http.Transport{
 		DialContext:            dial,
-		TLSClientConfig:        &tls.Config{InsecureSkipVerify: true}, //nolint:gosec // G402: see above; only these two requests use this client
+		TLSClientConfig:        &tls.Config{InsecureSkipVerify: true}, //nolint:gosec // G402: see above; only sealed requests use this client
 		DisableCompression:     true,
 		MaxResponseHeaderBytes: 64 << 10,
 	}

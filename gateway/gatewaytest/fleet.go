@@ -48,23 +48,38 @@ type Box struct {
 	in      Namespace
 	name    string
 	Address string // on the overlay
+	Node    string
 	*Process
 }
 
 // Enroll makes a namespace the gateway of a site and starts it.
 func (f *Fleet) Enroll(t testing.TB, in Namespace, site string) *Box {
 	t.Helper()
-	b := &Box{f: f, in: in, name: site}
+	b := f.Join(t, in, site, f.Token(t, "token", "new", "--site", site))
+	b.Run(t)
+	return b
+}
+
+// Token runs a command that makes a token and returns its text.
+func (f *Fleet) Token(t testing.TB, command ...string) string {
+	t.Helper()
 	var token struct {
 		Text string `json:"text"`
 	}
-	f.decode(t, f.Admin(t, "token", "new", "--site", site, "--json"), &token)
+	f.decode(t, f.Admin(t, append(command, "--json")...), &token)
+	return token.Text
+}
+
+// Join enrolls a box, with state of its own under that name, and does not start it.
+func (f *Fleet) Join(t testing.TB, in Namespace, name, token string) *Box {
+	t.Helper()
+	b := &Box{f: f, in: in, name: name}
 	var enrolled struct {
 		Address string `json:"address"`
+		Node    string `json:"node"`
 	}
-	f.decode(t, f.n.towpath(t, in, "enroll", "--state", b.state(), "--json", token.Text), &enrolled)
-	b.Address = enrolled.Address
-	b.Run(t)
+	f.decode(t, f.n.towpath(t, in, "enroll", "--state", b.state(), "--json", token), &enrolled)
+	b.Address, b.Node = enrolled.Address, enrolled.Node
 	return b
 }
 

@@ -63,7 +63,12 @@ func (p *Process) Stop(t testing.TB) bool {
 	case <-p.done:
 	case <-time.After(10 * time.Second):
 		t.Logf("%s did not end when asked to", p.name)
-		p.Kill()
+		_ = p.cmd.Process.Signal(syscall.SIGQUIT) // a Go program says where it hangs
+		select {
+		case <-p.done:
+		case <-time.After(2 * time.Second):
+			p.Kill()
+		}
 		return false
 	}
 	return p.err == nil

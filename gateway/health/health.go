@@ -57,6 +57,14 @@ func (s *Set) Clear(code string) bool {
 	return held
 }
 
+// Has reports whether a Condition holds.
+func (s *Set) Has(code string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, held := s.m[code]
+	return held
+}
+
 // Keep clears all Conditions whose code starts with prefix and is not among codes.
 func (s *Set) Keep(prefix string, codes []string) {
 	s.mu.Lock()

@@ -11,11 +11,13 @@ import (
 
 // Status is all that a gateway says of itself.
 type Status struct {
-	Version  string     `json:"version"`
-	Site     string     `json:"site"`
-	SiteKind string     `json:"site_kind"`
-	Node     string     `json:"node"`
-	Address  netip.Addr `json:"address"`
+	Version  string `json:"version"`
+	Site     string `json:"site"`
+	SiteKind string `json:"site_kind"`
+	Node     string `json:"node"`
+	// Kind is left out for a gateway.
+	Kind    string     `json:"kind,omitempty"`
+	Address netip.Addr `json:"address"`
 	// Former is the address that the box also answers at while its Site is renumbered.
 	Former netip.Addr `json:"former,omitzero"`
 	// Healthy is false while a Condition of severity warning or error holds.

@@ -24,8 +24,9 @@ type Local struct {
 	ListenPort uint16
 	// MTU of the tunnel in bytes; 0 is the default.
 	MTU int
-	// LANAddress is where LAN listeners bind; the zero value means all local addresses.
+	// LANAddress is where LAN listeners bind; the zero value means all local addresses. LANAlso are further addresses, where there is one.
 	LANAddress netip.Addr
+	LANAlso    []netip.Addr
 	// Endpoints holds the address of every host:port in the NetMap that could be resolved.
 	Endpoints map[string]netip.AddrPort
 }
@@ -98,7 +99,7 @@ func Compile(m wire.NetMap, l Local) (Desired, error) {
 		return Desired{}, err
 	}
 	d.Tunnel = t
-	c := compiler{own: t.Addresses, peers: m.Peers, self: m.Self, lan: l.LANAddress}
+	c := compiler{own: t.Addresses, peers: m.Peers, self: m.Self, lan: append([]netip.Addr{l.LANAddress}, l.LANAlso...)}
 	for _, o := range m.Offers {
 		c.offer(o)
 	}
@@ -133,7 +134,7 @@ func compileTunnel(m wire.NetMap, l Local) (tunnel.Config, error) {
 			}
 		}
 		cfg.Peers = append(cfg.Peers, tunnel.Peer{
-			PublicKey: p.PublicKey, Endpoint: first(p.Endpoints, l.Endpoints), AllowedIPs: p.AllowedIPs,
+			PublicKey: p.PublicKey, Next: p.NextKey, Endpoint: first(p.Endpoints, l.Endpoints), AllowedIPs: p.AllowedIPs,
 			PersistentKeepalive: time.Duration(p.Keepalive) * time.Second,
 		})
 	}
@@ -166,7 +167,7 @@ type compiler struct {
 	own        []netip.Prefix
 	peers      []wire.Peer
 	self       wire.Self
-	lan        netip.Addr
+	lan        []netip.Addr
 	listeners  []Listener
 	deliveries []Delivery
 	problems   []Problem
@@ -230,11 +231,13 @@ func (c *compiler) use(u wire.Use) {
 		c.problem(u.Service, "mode %q is not known to this build", u.Mode)
 		return
 	}
-	addr := ":" + strconv.Itoa(int(u.LANPort))
-	if c.lan.IsValid() && !c.lan.IsUnspecified() {
-		addr = netip.AddrPortFrom(c.lan, u.LANPort).String()
+	for _, a := range c.lan {
+		addr := ":" + strconv.Itoa(int(u.LANPort))
+		if a.IsValid() && !a.IsUnspecified() {
+			addr = netip.AddrPortFrom(a, u.LANPort).String()
+		}
+		c.listen(LAN, addr, u.Protocol, nil, r)
 	}
-	c.listen(LAN, addr, u.Protocol, nil, r)
 }
 
 // listen adds a Route to the Listener of its address, which several Services of one protocol may share.

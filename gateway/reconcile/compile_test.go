@@ -173,3 +173,40 @@ func TestOrderMattersForHL7Only(t *testing.T) {
 		t.Error("HL7 queues are ordered and DICOM queues are not")
 	}
 }
+
+// A person's computer listens on both of its loopback addresses, once each, and delivers once.
+func TestSeveralLANAddresses(t *testing.T) {
+	l := local(t)
+	l.LANAddress, l.LANAlso = netip.MustParseAddr("127.0.0.1"), []netip.Addr{netip.MustParseAddr("::1")}
+	d, err := reconcile.Compile(clinicMap(t), l)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var lan []string
+	for _, x := range d.Listeners {
+		if x.Side == reconcile.LAN {
+			lan = append(lan, x.Address)
+			if x.Protocol == wire.DICOM && len(x.Routes) != 2 {
+				t.Errorf("%s serves %v", x.Address, x.Routes)
+			}
+		}
+	}
+	if diff := cmp.Diff([]string{"127.0.0.1:11112", "127.0.0.1:2575", "[::1]:11112", "[::1]:2575"}, lan); diff != "" {
+		t.Error(diff)
+	}
+	if len(d.Deliveries) != 2 || len(d.Problems) != 0 {
+		t.Errorf("deliveries %v, problems %v", d.Deliveries, d.Problems)
+	}
+}
+
+func TestNextKeyOfAPeer(t *testing.T) {
+	m := clinicMap(t)
+	m.Peers[0].NextKey = public(t)
+	d, err := reconcile.Compile(m, local(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p := d.Tunnel.Peers[1]; p.PublicKey != m.Peers[0].PublicKey || p.Next != m.Peers[0].NextKey {
+		t.Errorf("the tunnel has %v and next %v", p.PublicKey, p.Next)
+	}
+}

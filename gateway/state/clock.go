@@ -41,7 +41,8 @@ func (c Clock) Correction() (to time.Time, ok bool) {
 	if to.Before(c.Floor) {
 		to, age = c.Floor, floorAge
 	}
-	if to.Sub(c.Now).Abs() <= ClockTolerance {
+	// A little after the floor may be within the tolerance though the floor itself is not, when it is the clock that is ahead.
+	if to.Sub(c.Now).Abs() <= ClockTolerance || to.Add(age).Sub(c.Now).Abs() <= ClockTolerance {
 		return time.Time{}, false
 	}
 	return to.Add(age), true

@@ -29,6 +29,7 @@ func TestClockCorrection(t *testing.T) {
 		"coordinator is behind":                  {state.Clock{Coordinator: at(-time.Hour)}, at(-time.Hour)},
 		"coordinator is before the floor":        {state.Clock{Coordinator: at(-time.Hour), Floor: at(-time.Minute)}, time.Time{}},
 		"coordinator is far before the floor":    {state.Clock{Coordinator: at(-3 * time.Hour), Floor: at(-time.Hour)}, at(-time.Hour + age)},
+		"ahead of the floor by the tolerance":    {state.Clock{Coordinator: at(-time.Hour), Floor: at(-tol - time.Second)}, time.Time{}},
 		"coordinator is ahead of the floor":      {state.Clock{Coordinator: at(2 * time.Hour), Floor: at(time.Hour)}, at(2 * time.Hour)},
 		"coordinator differs from a time server": {state.Clock{Coordinator: at(time.Hour), Synchronized: true}, time.Time{}},
 	} {

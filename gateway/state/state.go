@@ -8,13 +8,13 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"github.com/google/renameio/v2"
 	"golang.org/x/sys/unix"
 
 	"github.com/towpath/towpath/provisioning/wire"
-	"github.com/towpath/towpath/tunnel/wgkey"
 )
 
 // Names of the files in the state directory; docs/architecture.md lists them with their writers.
@@ -30,8 +30,6 @@ const (
 	SocketFile = "gateway.sock"
 )
 
-const identityFormat = 1
-
 // Errors that callers match.
 var (
 	// ErrNotEnrolled means that the box has no identity yet.
@@ -44,33 +42,32 @@ var (
 	ErrNoNetMap = errors.New("no NetMap was saved yet")
 )
 
-// Identity is who this box is. It is written once, by enrolment.
-type Identity struct {
-	PrivateKey wgkey.PrivateKey
-	// NetworkKey verifies every NetMap.
-	NetworkKey ed25519.PublicKey
-	Node       string
-	Site       string
-	Enrolled   time.Time
-}
-
-type identityJSON struct {
-	Format     int       `json:"format"`
-	PrivateKey string    `json:"private_key"`
-	NetworkKey []byte    `json:"network_key"`
-	Node       string    `json:"node"`
-	Site       string    `json:"site"`
-	Enrolled   time.Time `json:"enrolled"`
-}
-
 // Dir is an open, locked state directory.
 type Dir struct {
 	path string
 	lock *os.File
+
+	// sealer protects keys that are written from now on; nil for the file alone.
+	sealer Sealer
+	// unsealers read keys only.
+	unsealers []Sealer
+	// keys is held while the identity is replaced by what was read of it.
+	keys sync.Mutex
 }
 
-// Open makes the directory if needed, with mode 0700, and locks it.
-func Open(path string) (*Dir, error) {
+// Option changes how a directory is opened.
+type Option func(*Dir)
+
+// Open makes the directory if needed, with mode 0700, and locks it. It clears away what a power cut left of key files that were being
+// replaced. Keys in a key store that no option names are ErrKeyStore.
+func Open(path string, opts ...Option) (*Dir, error) {
+	d := &Dir{path: path}
+	for _, o := range opts {
+		o(d)
+	}
+	if err := d.checkNames(); err != nil {
+		return nil, err
+	}
 	if err := os.MkdirAll(path, 0o700); err != nil {
 		return nil, fmt.Errorf("make the state directory: %w", err)
 	}
@@ -85,7 +82,12 @@ func Open(path string) (*Dir, error) {
 		}
 		return nil, fmt.Errorf("lock the state directory: %w", err)
 	}
-	return &Dir{path: path, lock: f}, nil
+	d.lock = f
+	if err := errors.Join(d.tidy(), d.checkStores()); err != nil {
+		_ = f.Close()
+		return nil, err
+	}
+	return d, nil
 }
 
 // Close gives the lock back.
@@ -93,71 +95,6 @@ func (d *Dir) Close() error { return d.lock.Close() }
 
 // Path joins name to the directory.
 func (d *Dir) Path(name string) string { return filepath.Join(d.path, name) }
-
-// Identity reads the box's identity, or returns ErrNotEnrolled.
-func (d *Dir) Identity() (Identity, error) {
-	b, err := os.ReadFile(d.Path(identityFile))
-	if errors.Is(err, fs.ErrNotExist) {
-		return Identity{}, ErrNotEnrolled
-	}
-	if err != nil {
-		return Identity{}, fmt.Errorf("read the identity: %w", err)
-	}
-	var j identityJSON
-	if err := json.Unmarshal(b, &j); err != nil {
-		// The syntax error of a file that holds a key must not quote the file.
-		return Identity{}, fmt.Errorf("the identity file %s is damaged: restore it from the backup or enroll this box anew", d.Path(identityFile))
-	}
-	if j.Format > identityFormat {
-		return Identity{}, fmt.Errorf("the identity file has format %d and this build knows up to %d: update the software", j.Format, identityFormat)
-	}
-	k, err := wgkey.ParsePrivateKey(j.PrivateKey)
-	if err != nil {
-		return Identity{}, fmt.Errorf("the identity file %s: %w", d.Path(identityFile), err)
-	}
-	if len(j.NetworkKey) != ed25519.PublicKeySize {
-		return Identity{}, fmt.Errorf("the identity file %s has no network key: enroll this box anew", d.Path(identityFile))
-	}
-	return Identity{PrivateKey: k, NetworkKey: j.NetworkKey, Node: j.Node, Site: j.Site, Enrolled: j.Enrolled}, nil
-}
-
-// SaveEnrolled writes the first NetMap and then the identity, so that an identity is never without a map. It refuses to overwrite one.
-func (d *Dir) SaveEnrolled(id Identity, m wire.Signed) error {
-	if _, err := os.Stat(d.Path(identityFile)); err == nil {
-		return ErrEnrolled
-	}
-	if err := d.writeJSON(netMapFile, m); err != nil {
-		return err
-	}
-	err := d.writeJSON(identityFile, identityJSON{
-		Format: identityFormat, PrivateKey: id.PrivateKey.RevealText(), NetworkKey: id.NetworkKey,
-		Node: id.Node, Site: id.Site, Enrolled: id.Enrolled.UTC(),
-	})
-	if err != nil {
-		return err
-	}
-	if err := os.Remove(d.Path(pendingFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("remove the pending key: %w", err)
-	}
-	return nil
-}
-
-// PendingKey returns the key that enrolment works with. It is saved before it is used: when the coordinator's answer is lost on the
-// way, the next try comes with the same key, and a one-time token still works.
-func (d *Dir) PendingKey() (wgkey.PrivateKey, error) {
-	b, err := os.ReadFile(d.Path(pendingFile))
-	if err == nil {
-		return wgkey.ParsePrivateKey(string(b))
-	}
-	if !errors.Is(err, fs.ErrNotExist) {
-		return wgkey.PrivateKey{}, fmt.Errorf("read the pending key: %w", err)
-	}
-	k, err := wgkey.NewPrivateKey()
-	if err != nil {
-		return wgkey.PrivateKey{}, err
-	}
-	return k, d.write(pendingFile, []byte(k.RevealText()))
-}
 
 // NetMap reads the last saved map and verifies it against the network's key.
 func (d *Dir) NetMap(key ed25519.PublicKey) (wire.NetMap, error) {
@@ -216,7 +153,9 @@ func (d *Dir) writeJSON(name string, v any) error {
 
 // write replaces a file so that a reader, or the box after a power cut, finds the old or the new content and nothing between.
 func (d *Dir) write(name string, b []byte) error {
-	if err := renameio.WriteFile(d.Path(name), b, 0o600, renameio.WithStaticPermissions(0o600)); err != nil {
+	// In the directory itself: the library's default is the system's place for temporary files, where a key has no business.
+	err := renameio.WriteFile(d.Path(name), b, 0o600, renameio.WithTempDir(d.path), renameio.WithStaticPermissions(0o600))
+	if err != nil {
 		return fmt.Errorf("write %s: %w", name, err)
 	}
 	dir, err := os.Open(d.path)

@@ -8,7 +8,6 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"net/netip"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -136,7 +135,7 @@ func TestClientReachesEveryOperation(t *testing.T) {
 		t.Errorf("the services are %+v", l)
 	}
 
-	tok := must(c.CreateToken(ctx, "praxis-nord", time.Hour, netip.Addr{}))(t)
+	tok := must(c.CreateToken(ctx, adminapi.NewToken{Site: "praxis-nord", TTLSeconds: 3600}))(t)
 	if tok.State != "open" || tok.Site != "praxis-nord" || tok.Kind != "gateway" || tok.Expires.Sub(tok.Created) != time.Hour {
 		t.Errorf("the token is %+v", tok)
 	}
@@ -168,7 +167,7 @@ func TestClientReachesEveryOperation(t *testing.T) {
 		len(v.Conditions) != 1 || v.Conditions[0].Code != "disk.full" || len(v.Queues) != 1 || v.Queues[0].Queued != 4 || v.LastSeen.IsZero() || v.Online {
 		t.Errorf("the node is %+v", v)
 	}
-	spare := must(c.CreateToken(ctx, "lab", 0, netip.Addr{}))(t)
+	spare := must(c.CreateToken(ctx, adminapi.NewToken{Site: "lab"}))(t)
 	if err := c.RevokeToken(ctx, spare.ID); err != nil {
 		t.Fatal(err)
 	}
@@ -176,9 +175,10 @@ func TestClientReachesEveryOperation(t *testing.T) {
 		t.Errorf("the tokens are %+v", l)
 	}
 
+	exerciseMembers(t, c, n, box)
 	reserved := must(c.AddRange(ctx, adminapi.NewRange{Kind: "reserved", Prefix: "10.201.8.0/24", Note: "printers"}))(t)
 	plan := must(c.Plan(ctx))(t)
-	if len(plan.Pools) != 1 || plan.Pools[0].Taken <= 0 || len(plan.Ranges) != 4 || plan.Ranges[0].Owner != "hub" {
+	if len(plan.Pools) != 1 || plan.Pools[0].Taken <= 0 || len(plan.Ranges) != 6 || plan.Ranges[0].Owner != "hub" {
 		t.Errorf("the plan is %+v", plan)
 	}
 	if err := c.RemoveRange(ctx, reserved.ID); err != nil {
@@ -194,7 +194,7 @@ func TestClientReachesEveryOperation(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if plan = must(c.Plan(ctx))(t); len(plan.Ranges) != 3 || plan.Ranges[1].Until.IsZero() {
+	if plan = must(c.Plan(ctx))(t); len(plan.Ranges) != 4 || plan.Ranges[1].Until.IsZero() {
 		t.Errorf("after removing all, the plan is %+v", plan)
 	}
 	events := must(c.Events(ctx, 0, 0))(t)
@@ -214,6 +214,7 @@ func TestClientReachesEveryOperation(t *testing.T) {
 		t.Errorf("the network is %+v", net)
 	}
 	exercisePlan(t, c, n)
+	exerciseKeys(t, c, n)
 	if m := seen.misses(t, h); len(m) != 0 {
 		t.Errorf("the client never asks for %v", m)
 	}
@@ -239,7 +240,10 @@ func TestClientGetsRefusalsInTheCoordinatorsWords(t *testing.T) {
 		"invalid kind":    {only(c.CreateSite(ctx, adminapi.NewSite{Name: "x", Kind: "hospital"})), provisioning.Invalid},
 		"invalid range":   {only(c.AddRange(ctx, adminapi.NewRange{Kind: "pool", Prefix: "nonsense"})), provisioning.Invalid},
 		"framework's own": {only(c.AddRange(ctx, adminapi.NewRange{Kind: "allocation", Prefix: "10.0.0.0/8"})), provisioning.Invalid},
-		"impossible ttl":  {only(c.CreateToken(ctx, "a", -time.Hour, netip.Addr{})), provisioning.Invalid},
+		"impossible ttl":  {only(c.CreateToken(ctx, adminapi.NewToken{Site: "a", TTLSeconds: -3600})), provisioning.Invalid},
+		"endless ttl":     {only(c.ReplaceNode(ctx, "node_none", 1000*24*time.Hour)), provisioning.Invalid},
+		"no key":          {only(c.AddPeer(ctx, adminapi.NewPeer{Site: "a", Name: "phone", PublicKey: "AAAA"})), provisioning.Invalid},
+		"no node":         {only(c.Node(ctx, "node_none")), provisioning.NotFound},
 		"impossible page": {only(c.Events(ctx, 0, 5000)), provisioning.Invalid},
 		"long name":       {c.RemoveSite(ctx, strings.Repeat("x", 65)), provisioning.Invalid},
 	} {
@@ -358,8 +362,8 @@ func TestDescription(t *testing.T) {
 			}
 		}
 	}
-	if operations != 38 {
-		t.Errorf("%d operations are described, want 38", operations)
+	if operations != 52 {
+		t.Errorf("%d operations are described, want 52", operations)
 	}
 	if bytes.Contains(doc.text, []byte(`"null"`)) {
 		t.Error("something may be null")

@@ -10,7 +10,6 @@ import (
 	"io/fs"
 	"net"
 	"net/http"
-	"net/netip"
 	"net/url"
 	"strings"
 	"time"
@@ -84,14 +83,12 @@ func (c *Client) Tokens(ctx context.Context) ([]Token, error) {
 	return l.Tokens, err
 }
 
-// CreateToken makes a one-time token for a box at a Site. A ttl of 0 is 72 hours; it is rounded to whole seconds. The zero address lets the
-// coordinator choose.
-func (c *Client) CreateToken(ctx context.Context, site string, ttl time.Duration, address netip.Addr) (CreatedToken, error) {
-	n := NewToken{Site: site, TTLSeconds: seconds(ttl), Address: address}
+// CreateToken makes a token for a box, or for several.
+func (c *Client) CreateToken(ctx context.Context, n NewToken) (CreatedToken, error) {
 	return call[CreatedToken](ctx, c, http.MethodPost, "/v1/tokens", n)
 }
 
-// RevokeToken withdraws a token that was not used.
+// RevokeToken withdraws a token that is not used up.
 func (c *Client) RevokeToken(ctx context.Context, id string) error {
 	return c.send(ctx, http.MethodDelete, path("tokens", id), nil)
 }

@@ -38,9 +38,13 @@ func networkView(n coordinator.NetworkInfo, p coordinator.Plan) Network {
 }
 
 func siteView(s coordinator.SiteInfo) Site {
+	kinds := make(map[string]int, len(s.Kinds))
+	for k, n := range s.Kinds {
+		kinds[string(k)] = n
+	}
 	return Site{
 		ID: string(s.ID), Name: s.Name, Kind: string(s.Kind), Title: s.Title, Endpoint: s.Endpoint,
-		Prefixes: list(s.Prefixes), Nodes: s.Nodes, Created: s.Created,
+		Prefixes: list(s.Prefixes), Nodes: s.Nodes, Kinds: kinds, Created: s.Created,
 	}
 }
 
@@ -66,22 +70,6 @@ func serviceView(v coordinator.ServiceInfo) Service {
 
 func grantView(g coordinator.GrantInfo) Grant {
 	return Grant{Service: g.ServiceName, Owner: g.OwnerName, Site: g.SiteName, LANPort: g.LANPort, Created: g.Created}
-}
-
-func nodeView(n coordinator.NodeInfo) Node {
-	v := Node{
-		ID: string(n.ID), Site: n.SiteName, Kind: string(n.Kind), PublicKey: n.PublicKey.String(), Address: n.Address, Former: n.Former,
-		Enrolled: n.Enrolled, Online: n.Online, LastSeen: n.LastSeen, Desired: n.Desired, Applied: n.Applied, BehindSince: n.BehindSince, ApplyError: n.ApplyError,
-		Hostname: n.Facts.Hostname, Serial: n.Facts.Serial, Model: n.Facts.Model, Version: n.Facts.Version, LANs: list(n.Facts.LANs),
-		Conditions: make([]Condition, 0, len(n.Conditions)), Queues: make([]Queue, 0, len(n.Queues)),
-	}
-	for _, c := range n.Conditions {
-		v.Conditions = append(v.Conditions, Condition(c))
-	}
-	for _, q := range n.Queues {
-		v.Queues = append(v.Queues, Queue(q))
-	}
-	return v
 }
 
 func eventView(e provisioning.Event) Event {

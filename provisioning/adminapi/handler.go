@@ -43,6 +43,8 @@ func Handler(c *coordinator.Coordinator, actor func(*http.Request) string, log *
 	s.services()
 	s.grants()
 	s.nodes()
+	s.members()
+	s.peers()
 	s.events()
 	// The framework describes its own error type beside ours, which no answer has, see reword.
 	schemas := api.OpenAPI().Components.Schemas.Map()

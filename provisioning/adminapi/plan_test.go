@@ -53,7 +53,7 @@ func exercisePlan(t *testing.T, c *adminapi.Client, n *provisioningtest.Network)
 	if !a.Prefix.Contains(svc.Address) {
 		t.Errorf("the service with a fixed address is %+v", svc)
 	}
-	tok := must(c.CreateToken(ctx, "west", time.Hour, netip.MustParseAddr("10.64.0.9")))(t)
+	tok := must(c.CreateToken(ctx, adminapi.NewToken{Site: "west", TTLSeconds: 3600, Address: netip.MustParseAddr("10.64.0.9")}))(t)
 	if tok.Address != netip.MustParseAddr("10.64.0.9") {
 		t.Errorf("the token is %+v", tok)
 	}

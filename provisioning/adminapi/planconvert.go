@@ -1,6 +1,7 @@
 package adminapi
 
 import (
+	"cmp"
 	"math"
 	"slices"
 
@@ -52,7 +53,7 @@ func sitePlanView(p coordinator.SitePlan) SitePlan {
 	return SitePlan{
 		Site: p.Site.Name, Kind: string(p.Site.Kind), Title: p.Site.Title, Ranges: each(p.Ranges, rangeView),
 		Nodes: each(p.Nodes, func(n provisioning.Node) Place {
-			return Place{Node: string(n.ID), Hostname: n.Facts.Hostname, Address: n.Address, Former: n.Former}
+			return Place{Node: string(n.ID), Hostname: cmp.Or(n.Name, n.Facts.Hostname), Address: n.Address, Former: n.Former}
 		}),
 		Services: each(p.Services, serviceView),
 		Mappings: each(p.Mappings, func(m ipam.Mapping) Mapping { return Mapping{LAN: m.LAN, Mapped: m.Mapped, Text: m.String()} }),

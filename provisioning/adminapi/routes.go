@@ -56,9 +56,6 @@ type (
 		Site    string `path:"site" maxLength:"64" doc:"name or id"`
 		Body    NewGrant
 	}
-	nodePath struct {
-		ID string `path:"id" maxLength:"64"`
-	}
 	eventQuery struct {
 		After uint64 `query:"after" doc:"only entries behind this one"`
 		Limit int    `query:"limit" minimum:"0" maximum:"1000" doc:"at most so many; 0 means 1000"`
@@ -120,22 +117,30 @@ func (s *server) tokens() {
 			l, err := s.c.Tokens(ctx)
 			return tokenList{each(l, tokenView)}, err
 		})
-	serve(s, s.operation("create-token", http.MethodPost, "/v1/tokens", "tokens", "Make a one-time token for a box", http.StatusCreated),
+	serve(s, s.operation("create-token", http.MethodPost, "/v1/tokens", "tokens", "Make a token for a box, or for several", http.StatusCreated),
 		func(ctx context.Context, in *body[NewToken]) (CreatedToken, error) {
-			if in.Body.TTLSeconds < 0 || in.Body.TTLSeconds > int64(coordinator.MaxTokenTTL/time.Second) {
-				return CreatedToken{}, provisioning.Errorf(provisioning.Invalid, "a token cannot be good for %s", spell(in.Body.TTLSeconds)).
-					WithHint("choose between one minute and 90 days")
-			}
-			t, text, err := s.c.CreateToken(ctx, actorOf(ctx), in.Body.Site, time.Duration(in.Body.TTLSeconds)*time.Second, in.Body.Address)
-			if err != nil {
-				return CreatedToken{}, err
-			}
-			return CreatedToken{Token: tokenView(t), Text: text.Reveal()}, nil
+			return s.token(ctx, in.Body.TTLSeconds, coordinator.NewToken{
+				Site: in.Body.Site, Kind: wire.NodeKind(in.Body.Kind), Address: in.Body.Address, Limit: in.Body.Limit, Approval: in.Body.Approval,
+			})
 		})
-	serveEmpty(s, s.operation("revoke-token", http.MethodDelete, "/v1/tokens/{id}", "tokens", "Withdraw a token that was not used", http.StatusNoContent),
+	serveEmpty(s, s.operation("revoke-token", http.MethodDelete, "/v1/tokens/{id}", "tokens", "Withdraw a token that is not used up", http.StatusNoContent),
 		func(ctx context.Context, in *tokenPath) error {
 			return s.c.RevokeToken(ctx, actorOf(ctx), provisioning.TokenID(in.ID))
 		})
+}
+
+// token makes one that can be used for so many seconds.
+func (s *server) token(ctx context.Context, ttl int64, n coordinator.NewToken) (CreatedToken, error) {
+	if ttl < 0 || ttl > int64(coordinator.MaxTokenTTL/time.Second) {
+		return CreatedToken{}, provisioning.Errorf(provisioning.Invalid, "a token cannot be good for %s", spell(ttl)).
+			WithHint("choose between one minute and 90 days")
+	}
+	n.TTL = time.Duration(ttl) * time.Second
+	t, text, err := s.c.CreateToken(ctx, actorOf(ctx), n)
+	if err != nil {
+		return CreatedToken{}, err
+	}
+	return CreatedToken{Token: tokenView(t), Text: text.Reveal()}, nil
 }
 
 func (s *server) services() {
@@ -174,18 +179,6 @@ func (s *server) grants() {
 	serveEmpty(s, s.operation("disallow", http.MethodDelete, "/v1/services/{service}/grants/{site}", "grants", "Take a grant away", http.StatusNoContent),
 		func(ctx context.Context, in *grantPath) error {
 			return s.c.Disallow(ctx, actorOf(ctx), in.Service, in.Site)
-		})
-}
-
-func (s *server) nodes() {
-	serve(s, s.operation("list-nodes", http.MethodGet, "/v1/nodes", "nodes", "All nodes by site and address", http.StatusOK),
-		func(ctx context.Context, _ *none) (nodeList, error) {
-			l, err := s.c.Nodes(ctx)
-			return nodeList{each(l, nodeView)}, err
-		})
-	serveEmpty(s, s.operation("remove-node", http.MethodDelete, "/v1/nodes/{id}", "nodes", "Take a node out of the network", http.StatusNoContent),
-		func(ctx context.Context, in *nodePath) error {
-			return s.c.RemoveNode(ctx, actorOf(ctx), provisioning.NodeID(in.ID))
 		})
 }
 

@@ -56,6 +56,7 @@ type Site struct {
 	Endpoint string         `json:"endpoint,omitempty" doc:"host:port at which it is reached from outside"`
 	Prefixes []netip.Prefix `json:"prefixes" nullable:"false"`
 	Nodes    int            `json:"nodes"`
+	Kinds    map[string]int `json:"kinds" doc:"how many nodes of each kind"`
 	Created  time.Time      `json:"created"`
 }
 
@@ -92,7 +93,7 @@ type Token struct {
 	Created  time.Time  `json:"created"`
 	Expires  time.Time  `json:"expires"`
 	Limit    int        `json:"limit" doc:"how many boxes it enrolls"`
-	Uses     []TokenUse `json:"uses" doc:"oldest first"`
+	Uses     []TokenUse `json:"uses" nullable:"false" doc:"oldest first"`
 	Approval bool       `json:"approval,omitempty" doc:"an operator has to approve each box"`
 	Replaces string     `json:"replaces,omitempty" doc:"id of the node whose place the box takes"`
 	Revoked  time.Time  `json:"revoked,omitzero"`
@@ -101,7 +102,10 @@ type Token struct {
 // NewToken describes a Token to be made.
 type NewToken struct {
 	Site       string `json:"site"`
+	Kind       string `json:"kind,omitempty" doc:"gateway (if absent), relay or workstation"`
 	TTLSeconds int64  `json:"ttl_seconds,omitempty" doc:"how long it can be used; 72 hours if absent"`
+	Limit      int    `json:"limit,omitempty" doc:"how many boxes it enrolls, 1 to 1000; 1 if absent"`
+	Approval   bool   `json:"approval,omitempty" doc:"let each box wait until an operator approves it"`
 	// Address is chosen when the token is used if it is the zero value.
 	Address netip.Addr `json:"address,omitzero" doc:"what the box will have on the overlay; chosen if absent"`
 }
@@ -154,31 +158,6 @@ type Grant struct {
 // NewGrant says how a Service is reached.
 type NewGrant struct {
 	LANPort uint16 `json:"lan_port,omitempty" doc:"11112 for dicom and 2575 for hl7 if absent"`
-}
-
-// Node is an enrolled identity at a Site, and how it is.
-type Node struct {
-	ID        string     `json:"id"`
-	Site      string     `json:"site"`
-	Kind      string     `json:"kind"`
-	PublicKey string     `json:"public_key"`
-	Address   netip.Addr `json:"address"`
-	Former    netip.Addr `json:"former,omitzero" doc:"address before its site was renumbered, at which it still answers"`
-	Enrolled  time.Time  `json:"enrolled"`
-	Online    bool       `json:"online"`
-	LastSeen  time.Time  `json:"last_seen,omitzero" doc:"when the last report came"`
-	Desired   uint64     `json:"desired" doc:"generation at which its map last changed"`
-	Applied   uint64     `json:"applied" doc:"generation that it has made true"`
-	// BehindSince is zero for a node that has made its newest map true.
-	BehindSince time.Time      `json:"behind_since,omitzero" doc:"when the first change came that it has not made true"`
-	ApplyError  string         `json:"apply_error,omitempty" doc:"why a newer one is not"`
-	Hostname    string         `json:"hostname,omitempty"`
-	Serial      string         `json:"serial,omitempty"`
-	Model       string         `json:"model,omitempty"`
-	Version     string         `json:"version,omitempty"`
-	LANs        []netip.Prefix `json:"lans" nullable:"false"`
-	Conditions  []Condition    `json:"conditions" nullable:"false"`
-	Queues      []Queue        `json:"queues" nullable:"false"`
 }
 
 // Condition is a named health fact.

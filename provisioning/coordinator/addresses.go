@@ -9,6 +9,7 @@ import (
 	"github.com/towpath/towpath/ipam"
 	"github.com/towpath/towpath/provisioning"
 	"github.com/towpath/towpath/provisioning/store"
+	"github.com/towpath/towpath/provisioning/wire"
 )
 
 // addressesOf returns all overlay addresses that something has: boxes, now or until their Site's renumbering ends, and Services.
@@ -62,10 +63,71 @@ func firstAddress(ranges []provisioning.Range, site provisioning.Site, purpose p
 }
 
 func purposeNoun(p provisioning.RangePurpose) string {
-	if p == provisioning.PurposeServices {
+	switch p {
+	case provisioning.PurposeServices:
 		return "a service"
+	case provisioning.PurposeWorkstation:
+		return "a workstation"
+	default:
+		return "a box"
 	}
-	return "a box"
+}
+
+// purposeOf is where Nodes of a kind have their addresses.
+func purposeOf(k wire.NodeKind) provisioning.RangePurpose {
+	if k == wire.Workstation || k == wire.Unmanaged {
+		return provisioning.PurposeWorkstation
+	}
+	return provisioning.PurposeOverlay
+}
+
+// addressFor chooses the address of a new Node, or checks the one that somebody wants. A Site gets a range for workstations when it has
+// none, or none with room.
+func (tx *planTx) addressFor(site provisioning.Site, kind wire.NodeKind, want netip.Addr) (netip.Addr, error) {
+	purpose := purposeOf(kind)
+	taken, err := addressesOf(tx)
+	if err != nil {
+		return netip.Addr{}, err
+	}
+	ranges, err := tx.Ranges().Of(string(site.ID))
+	if err != nil {
+		return netip.Addr{}, fmt.Errorf("read the plan: %w", err)
+	}
+	if want.IsValid() {
+		return want, checkFixed(want, site, ranges, purpose, taken)
+	}
+	addr, err := firstAddress(ranges, site, purpose, taken)
+	if _, full := errors.AsType[*provisioning.Error](err); !full || purpose != provisioning.PurposeWorkstation {
+		return addr, err
+	}
+	p, err := tx.homeForWorkstations(site, ranges)
+	if err != nil {
+		return netip.Addr{}, err
+	}
+	return ipam.FirstHost(p, taken...)
+}
+
+// workstations is the room of a range that is made for them by itself: a /28.
+const workstations = 14
+
+// homeForWorkstations allocates a range, in the pool that the Site's boxes are in if there is room.
+func (tx *planTx) homeForWorkstations(site provisioning.Site, ranges []provisioning.Range) (netip.Prefix, error) {
+	if err := tx.sweep(); err != nil {
+		return netip.Prefix{}, err
+	}
+	r := provisioning.Range{Kind: provisioning.RangeAllocation, Purpose: provisioning.PurposeWorkstation, Owner: string(site.ID)}
+	size := Size{Hosts: workstations}
+	if i := slices.IndexFunc(ranges, func(r provisioning.Range) bool { return gives(r, provisioning.PurposeOverlay) }); i >= 0 {
+		var err error
+		if r.Prefix, err = tx.near(ranges[i].Prefix, size, ipam.FamilyOf(ranges[i].Prefix)); err != nil {
+			return netip.Prefix{}, err
+		}
+	}
+	out, err := tx.allocate(r, "", size)
+	if err != nil {
+		return netip.Prefix{}, err
+	}
+	return out.Prefix, record(tx, tx.at, tx.actor, "range.allocate", site.Name, fmt.Sprintf("%v for %s", out.Prefix, r.Purpose))
 }
 
 // checkFixed refuses an address that somebody chose and that the Site does not have to give.

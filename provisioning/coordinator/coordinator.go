@@ -34,7 +34,12 @@ type Coordinator struct {
 
 	failures limiter
 	bases    bases
-	concern  concern
+	arrivals arrivals
+	restored restored
+	turning  turning
+	// asking counts questions about Nodes that are not there, see Standing.
+	asking  limiter
+	started time.Time
 
 	mu       sync.Mutex
 	maps     map[provisioning.NodeID]mapState
@@ -48,6 +53,9 @@ type Coordinator struct {
 	pictureMu sync.Mutex
 	picture   *picture
 	publisher publisher
+	feed      *feed
+	// revision is that of the plan in the picture.
+	revision uint64
 }
 
 // startTimeout bounds what New reads from the store.
@@ -55,16 +63,19 @@ const startTimeout = 30 * time.Second
 
 // New opens an initialized network. It refuses the keys of another one.
 func New(st store.Store, keys *Keys, o Options) (*Coordinator, error) {
+	changes := newFeed()
 	c := &Coordinator{
-		st:       track(st),
+		st:       track(fed(st, changes)),
 		keys:     keys,
 		log:      o.Log,
 		now:      o.Now,
+		started:  time.Now(),
 		maps:     map[provisioning.NodeID]mapState{},
 		watching: map[provisioning.NodeID]int{},
 		progress: map[provisioning.NodeID]progress{},
 
 		publisher: publisher{tool: o.Tool},
+		feed:      changes,
 	}
 	if c.log == nil {
 		c.log = slog.New(slog.DiscardHandler)

@@ -12,6 +12,7 @@ import (
 	"github.com/towpath/towpath/provisioning"
 	"github.com/towpath/towpath/provisioning/store"
 	"github.com/towpath/towpath/provisioning/wire"
+	"github.com/towpath/towpath/tunnel/wgkey"
 )
 
 // maxSkew is how far a box's clock may be off before the audit trail says so.
@@ -22,22 +23,24 @@ func (c *Coordinator) OpenEnroll(body []byte) (wire.EnrollRequest, *wire.Respons
 	return wire.OpenRequest(c.keys.enroll, body)
 }
 
-// Enroll makes a Node of the box that holds a token's secret, and answers with its first map. remote is where the request came from, as
-// "host:port"; failures are counted by it.
+// Enroll makes a Node of the box that holds a token's secret, and answers with its first map, or asks it to wait for an operator. remote
+// is where the request came from, as "host:port"; failures are counted by it.
 //
-// A box that lost the answer may ask again: the same token and the same key give the same Node as long as the token is good.
+// A box may ask again, because it lost the answer or because it waits: the same token and the same key give the same Node as long as the
+// token is good, and while the Node waits and for some time after it was approved, see askedAgain.
 func (c *Coordinator) Enroll(ctx context.Context, req wire.EnrollRequest, remote string) wire.EnrollResponse {
 	from := remoteOf(remote)
-	signed, err := c.enrollFrom(ctx, req, from)
+	answer, err := c.enrollFrom(ctx, req, from, addrOf(remote))
+	answer.Now = c.stamp()
 	if err == nil {
-		return wire.EnrollResponse{NetMap: &signed, Now: c.stamp()}
+		return answer
 	}
 	if refusal, ok := errors.AsType[*provisioning.Error](err); ok {
 		c.log.Info("enrolment refused", "remote", from, "code", refusal.Code, "reason", refusal.Message)
 	} else {
 		c.log.Error("enrolment failed", "remote", from, "error", err)
 	}
-	return wire.EnrollResponse{Error: refusalOf(err), Now: c.stamp()}
+	return wire.EnrollResponse{Error: refusalOf(err), Now: answer.Now}
 }
 
 // refusalOf shows a person what is theirs to know.
@@ -52,13 +55,13 @@ func refusalOf(err error) *wire.Refusal {
 	}
 }
 
-func (c *Coordinator) enrollFrom(ctx context.Context, req wire.EnrollRequest, from netip.Prefix) (wire.Signed, error) {
+func (c *Coordinator) enrollFrom(ctx context.Context, req wire.EnrollRequest, from netip.Prefix, origin netip.Addr) (wire.EnrollResponse, error) {
 	if wait := c.failures.wait(from, time.Now()); wait > 0 {
-		return wire.Signed{}, provisioning.Errorf(provisioning.Unavailable, "too many failed enrolments from this address").
+		return wire.EnrollResponse{}, provisioning.Errorf(provisioning.Unavailable, "too many failed enrolments from this address").
 			WithHint("try again in %s", wait.Round(time.Second)+time.Second)
 	}
 	if req.Format > wire.Format {
-		return wire.Signed{}, provisioning.Errorf(provisioning.Invalid,
+		return wire.EnrollResponse{}, provisioning.Errorf(provisioning.Invalid,
 			"the box speaks format %d and this coordinator up to %d", req.Format, wire.Format).WithHint("update the coordinator")
 	}
 	token, err := c.checkSecret(ctx, req)
@@ -66,16 +69,22 @@ func (c *Coordinator) enrollFrom(ctx context.Context, req wire.EnrollRequest, fr
 		if _, ok := errors.AsType[*provisioning.Error](err); ok {
 			c.failures.fail(from, time.Now())
 		}
-		return wire.Signed{}, err
+		return wire.EnrollResponse{}, err
 	}
 	req.Facts = cleanFacts(req.Facts)
-	node, gen, err := c.admit(ctx, token.ID, req)
+	a, err := c.admit(ctx, token.ID, req, origin)
 	if err != nil {
-		return wire.Signed{}, err
+		return wire.EnrollResponse{}, err
 	}
-	c.awaitHub(ctx, gen)
-	signed, _, err := c.NetMapFor(ctx, node)
-	return signed, err
+	if a.displaced {
+		c.displace(a.node.ID)
+	}
+	if a.node.State == provisioning.NodeWaiting {
+		return wire.EnrollResponse{Wait: a.wait(c.stamp())}, nil
+	}
+	c.awaitHub(ctx, a.gen)
+	signed, _, err := c.NetMapFor(ctx, a.node.ID)
+	return wire.EnrollResponse{NetMap: &signed}, err
 }
 
 // errSecret is the same for an unknown token and a wrong secret, so that nobody can find out which ids exist.
@@ -104,124 +113,150 @@ func (c *Coordinator) checkSecret(ctx context.Context, req wire.EnrollRequest) (
 	return token, nil
 }
 
-// admit decides, and makes the Node, in one transaction. It returns the Node and a generation that has it.
-func (c *Coordinator) admit(ctx context.Context, id provisioning.TokenID, req wire.EnrollRequest) (provisioning.NodeID, uint64, error) {
+// admission is what became of a request.
+type admission struct {
+	node     provisioning.Node
+	siteName string
+	// gen is a generation that has the Node.
+	gen uint64
+	// displaced means that another box was the Node until now.
+	displaced bool
+}
+
+// admit decides, and makes the Node, in one transaction; or only reads, for a box that asks again.
+func (c *Coordinator) admit(ctx context.Context, id provisioning.TokenID, req wire.EnrollRequest, origin netip.Addr) (admission, error) {
 	if req.PublicKey.IsZero() || req.PublicKey == c.keys.HubPublicKey() {
-		return "", 0, provisioning.Errorf(provisioning.Invalid, "the box has sent no key of its own").WithHint("update the box")
+		return admission{}, provisioning.Errorf(provisioning.Invalid, "the box has sent no key of its own").WithHint("update the box")
 	}
-	var node provisioning.NodeID
-	var gen uint64
-	err := c.st.Update(ctx, func(tx store.Tx) error {
+	var a admission
+	known := false
+	look := func(tx store.Tx, at time.Time) (provisioning.Token, error) {
 		token, err := tx.Tokens().ByID(id)
 		if err != nil {
-			return fmt.Errorf("read the token: %w", err)
+			return token, fmt.Errorf("read the token: %w", err)
 		}
-		at := c.stamp()
-		again, err := tokenIsGood(tx, token, req, at)
-		if err != nil {
-			return err
-		}
-		if again != "" {
-			node = again
-			gen, err = tx.Generation()
-			return err
-		}
-		n, err := newNode(tx, token, req, at)
-		if err != nil {
-			return err
-		}
-		if err := tx.Nodes().Create(n); errors.Is(err, store.ErrExists) {
-			return provisioning.Errorf(provisioning.Conflict, "the key of this box belongs to a node already").
-				WithHint("remove that node first, or let the box make a new key")
-		} else if err != nil {
-			return fmt.Errorf("store the node: %w", err)
-		}
-		if err := tx.Tokens().Use(token.ID, n.ID, at); err != nil {
-			return fmt.Errorf("use up the token: %w", err)
-		}
-		node = n.ID
-		if err := syncReported(tx, n.Site, at); err != nil {
-			return err
-		}
-		if gen, err = tx.Bump(); err != nil {
-			return fmt.Errorf("raise the generation: %w", err)
-		}
-		return record(tx, at, "token "+string(token.ID), "node.enroll", string(n.ID), enrollDetail(tx, n, req, at))
+		a, known, err = askedAgain(tx, token, req.PublicKey, at)
+		return token, err
+	}
+	// A waiting box asks every few seconds, which must not keep writers off.
+	err := c.st.View(ctx, func(tx store.Tx) error {
+		_, err := look(tx, c.stamp())
+		return err
 	})
-	return node, gen, err
-}
-
-func enrollDetail(tx store.Tx, n provisioning.Node, req wire.EnrollRequest, at time.Time) string {
-	d := fmt.Sprintf("%s at site %s, key %s", n.Address, ownerName(tx, string(n.Site)), n.PublicKey)
-	if skew := req.Now.Sub(at); skew.Abs() > maxSkew {
-		d += fmt.Sprintf(", its clock is off by %s", skew.Round(time.Second))
+	if err != nil || known {
+		return a, err
 	}
-	return d
-}
-
-// tokenIsGood names what is wrong with a token whose secret was right. again is the Node of a box that asks once more.
-func tokenIsGood(tx store.Tx, t provisioning.Token, req wire.EnrollRequest, now time.Time) (again provisioning.NodeID, err error) {
-	const hint = "ask the center for a new token"
-	if !t.Revoked.IsZero() {
-		return "", provisioning.Errorf(provisioning.Denied, "this token was withdrawn on %s", t.Revoked.Format(time.DateTime)).WithHint(hint)
-	}
-	if !now.Before(t.Expires) {
-		return "", provisioning.Errorf(provisioning.Expired, "this token was good until %s", t.Expires.Format(time.DateTime)).WithHint(hint)
-	}
-	for _, u := range t.Uses {
-		n, err := tx.Nodes().ByID(u.Node)
-		if err == nil && n.PublicKey == req.PublicKey {
-			return n.ID, nil
+	err = c.st.Update(ctx, func(tx store.Tx) error {
+		p, err := planIn(tx, c.stamp(), "token "+string(id))
+		if err != nil {
+			return err
 		}
-		if err != nil && !errors.Is(err, store.ErrNotFound) {
-			return "", fmt.Errorf("read the node: %w", err)
+		token, err := look(p, p.at)
+		if err != nil || known {
+			return err
 		}
-	}
-	if len(t.Uses) < t.Limit {
-		return "", nil
-	}
-	return "", provisioning.Errorf(provisioning.Denied, "this token was used on %s by another box", t.Uses[len(t.Uses)-1].At.Format(time.DateTime)).
-		WithHint("each box needs its own token: " + hint + "; if nobody of you has used it, tell them so")
+		if err := tokenIsGood(token, p.at); err != nil {
+			return err
+		}
+		a, err = c.enter(p, token, req, origin)
+		return err
+	})
+	return a, c.explain(ctx, err)
 }
 
-// newNode decides whether the box fits the plan, and gives it an address.
-func newNode(tx store.Tx, t provisioning.Token, req wire.EnrollRequest, at time.Time) (provisioning.Node, error) {
+// enter makes the Node of a box that comes for the first time.
+func (c *Coordinator) enter(tx *planTx, t provisioning.Token, req wire.EnrollRequest, origin netip.Addr) (admission, error) {
+	n := provisioning.Node{
+		ID: provisioning.NewNodeID(), Site: t.Site, Kind: t.Kind, PublicKey: req.PublicKey, Origin: origin, Facts: req.Facts, Enrolled: tx.at, Since: tx.at,
+	}
+	n.State, n.Reason = c.firstState(t.Approval)
+	var err error
+	if t.Replaces != "" {
+		n, err = tx.takeOver(t, req, n)
+	} else {
+		n, err = tx.makeNode(t, req, n)
+	}
+	if err != nil {
+		return admission{}, err
+	}
+	if err := tx.Tokens().Use(t.ID, provisioning.TokenUse{Node: n.ID, At: tx.at, Key: req.PublicKey}); err != nil {
+		return admission{}, fmt.Errorf("use up the token: %w", err)
+	}
+	if err := syncReported(tx, n.Site, tx.at); err != nil {
+		return admission{}, err
+	}
+	a := admission{node: n, siteName: ownerName(tx, string(n.Site)), displaced: t.Replaces != ""}
+	if a.gen, err = tx.Bump(); err != nil {
+		return admission{}, fmt.Errorf("raise the generation: %w", err)
+	}
+	return a, nil
+}
+
+// makeNode stores a Node that was not there before, if it fits the plan, with an address.
+func (tx *planTx) makeNode(t provisioning.Token, req wire.EnrollRequest, n provisioning.Node) (provisioning.Node, error) {
 	site, err := tx.Sites().ByID(t.Site)
 	if err != nil {
-		return provisioning.Node{}, fmt.Errorf("read the token's site: %w", err)
+		return n, fmt.Errorf("read the token's site: %w", err)
 	}
 	if err := fitsPlan(tx, req.Facts); err != nil {
-		return provisioning.Node{}, err
+		return n, err
 	}
-	taken, err := addressesOf(tx)
-	if err != nil {
-		return provisioning.Node{}, err
+	if err := roomFor(tx, site, t.Kind); err != nil {
+		return n, err
+	}
+	if n.Address, err = tx.addressFor(site, t.Kind, t.Address); err != nil {
+		return n, err
+	}
+	if err := tx.Nodes().Create(n); errors.Is(err, store.ErrExists) {
+		return n, keyIsTaken(tx, n.PublicKey)
+	} else if err != nil {
+		return n, fmt.Errorf("store the node: %w", err)
+	}
+	detail := fmt.Sprintf("%s %s at site %s, key %s", n.Kind, n.Address, site.Name, n.PublicKey) + clockDetail(req, tx.at)
+	if n.State == provisioning.NodeWaiting {
+		detail += ", " + n.Reason
+	}
+	return n, record(tx, tx.at, tx.actor, "node.enroll", string(n.ID), detail)
+}
+
+// clockDetail says what the audit trail should of a box's clock.
+func clockDetail(req wire.EnrollRequest, at time.Time) string {
+	if skew := req.Now.Sub(at); skew.Abs() > maxSkew {
+		return fmt.Sprintf(", its clock is off by %s", skew.Round(time.Second))
+	}
+	return ""
+}
+
+// roomFor refuses a second gateway: what a Site offers is at one of its Nodes.
+func roomFor(tx store.Tx, site provisioning.Site, kind wire.NodeKind) error {
+	if kind != wire.Gateway {
+		return nil
 	}
 	nodes, err := tx.Nodes().List()
 	if err != nil {
-		return provisioning.Node{}, fmt.Errorf("read the nodes: %w", err)
+		return fmt.Errorf("read the nodes: %w", err)
 	}
 	for _, n := range nodes {
-		if n.Site == site.ID && n.Kind == t.Kind {
-			return provisioning.Node{}, provisioning.Errorf(provisioning.Conflict, "site %s has a %s already, %s", site.Name, n.Kind, n.ID).
-				WithHint("remove that node first if this box shall take its place")
+		if n.Site != site.ID || n.Kind != kind {
+			continue
 		}
+		if n.State == provisioning.NodeWaiting {
+			return provisioning.Errorf(provisioning.Conflict, "another box is there for site %s already, %s, and %s", site.Name, n.ID, n.Reason).
+				WithHint("if it is the wrong one, the center rejects it: \"towpath node reject %s\"", n.ID)
+		}
+		return provisioning.Errorf(provisioning.Conflict, "site %s has a %s already, %s", site.Name, n.Kind, n.ID).
+			WithHint("if this box shall take its place, ask the center for the token of \"towpath node replace %s\"", n.ID)
 	}
-	ranges, err := tx.Ranges().Of(string(site.ID))
-	if err != nil {
-		return provisioning.Node{}, fmt.Errorf("read the plan: %w", err)
+	return nil
+}
+
+// keyIsTaken says whose the key is that a box came with.
+func keyIsTaken(tx store.Tx, key wgkey.PublicKey) error {
+	n, err := tx.Nodes().ByKey(key)
+	if err == nil && n.State == provisioning.NodeWaiting {
+		return provisioning.Errorf(provisioning.Conflict, "this box is known already as node %s, which is %s", n.ID, n.Reason).
+			WithHint("enroll it with the token that it came with, or let the center reject that node first")
 	}
-	addr := t.Address
-	if addr.IsValid() {
-		err = checkFixed(addr, site, ranges, provisioning.PurposeOverlay, taken)
-	} else {
-		addr, err = firstAddress(ranges, site, provisioning.PurposeOverlay, taken)
-	}
-	if err != nil {
-		return provisioning.Node{}, err
-	}
-	return provisioning.Node{
-		ID: provisioning.NewNodeID(), Site: site.ID, Kind: t.Kind, PublicKey: req.PublicKey,
-		Address: addr, Facts: req.Facts, Enrolled: at,
-	}, nil
+	return provisioning.Errorf(provisioning.Conflict, "the key of this box belongs to a node already").
+		WithHint("remove that node first, or let the box make a new key")
 }

@@ -234,6 +234,35 @@ func TestEnrollAtTheSameTime(t *testing.T) {
 	}
 }
 
+func TestTokenForSeveralAtTheSameTime(t *testing.T) {
+	n := newNetwork(t, provisioningtest.Options{})
+	n.Clinic(t, "a")
+	k := token(t, n, coordinator.NewToken{Site: "a", Kind: wire.Workstation, Limit: 3})
+	const boxes = 8
+	errs := make([]error, boxes)
+	all := make([]*provisioningtest.Node, boxes)
+	var wg sync.WaitGroup
+	for i := range boxes {
+		all[i] = n.Box(t)
+		wg.Go(func() { errs[i] = all[i].Enroll(context.Background(), k, wire.Facts{}) })
+	}
+	wg.Wait()
+	addresses := map[netip.Addr]bool{}
+	for i, err := range errs {
+		if err != nil {
+			wantCode(t, err, provisioning.Denied, "for 3 boxes and is used up")
+			continue
+		}
+		addresses[all[i].Map().Self.Address] = true
+		if err := all[i].Enroll(t.Context(), k, wire.Facts{}); err != nil {
+			t.Errorf("one that lost the answer: %v", err)
+		}
+	}
+	if len(addresses) != 3 {
+		t.Errorf("%d boxes enrolled with a token for 3", len(addresses))
+	}
+}
+
 func TestEnrollWaitsForTheHub(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newNetwork(t, provisioningtest.Options{})

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/towpath/towpath/provisioning"
 	"github.com/towpath/towpath/provisioning/netmap"
 	"github.com/towpath/towpath/provisioning/prove"
 	"github.com/towpath/towpath/provisioning/store"
@@ -26,16 +27,15 @@ func (c *Coordinator) Export(ctx context.Context) (Export, error) {
 	}); err != nil {
 		return Export{}, fmt.Errorf("read the network: %w", err)
 	}
-	s.Network, s.Hub.PublicKey = c.keys.NetworkID(), c.keys.HubPublicKey()
+	c.identify(&s)
 	x := netmap.NewIndex(s)
 	e := Export{Generation: s.Generation, Input: prove.Export(s, x.Nodes())}
 	now := c.stamp()
-	for _, n := range x.Nodes() {
-		m, err := x.Compile(n.ID, now, now.Add(MapLifetime))
-		if err != nil {
-			return Export{}, fmt.Errorf("compile the map of %s: %w", n.ID, err)
+	for _, n := range e.Input.Nodes {
+		// Of one without a sound map, the proof says that it is missing.
+		if m, err := x.Compile(provisioning.NodeID(n.ID), now, now.Add(MapLifetime)); err == nil {
+			e.Input.Maps = append(e.Input.Maps, m)
 		}
-		e.Input.Maps = append(e.Input.Maps, m)
 	}
 	return e, nil
 }

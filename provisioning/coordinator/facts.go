@@ -58,6 +58,14 @@ func networksOf(f wire.Facts) []network {
 	return out
 }
 
+// believed are the networks of a Node that the plan goes around: what a box says before it was approved does not count.
+func believed(n provisioning.Node) []network {
+	if n.State == provisioning.NodeWaiting && n.Reason == reasonUnapproved {
+		return nil
+	}
+	return networksOf(n.Facts)
+}
+
 func sameNetworks(a, b wire.Facts) bool { return slices.Equal(networksOf(a), networksOf(b)) }
 
 // Nothing is connected to more than these; a box that says so would only keep the plan from growing.
@@ -85,7 +93,7 @@ func syncReported(tx store.Tx, site provisioning.SiteID, at time.Time) error {
 		if n.Site != site {
 			continue
 		}
-		for _, w := range networksOf(n.Facts) {
+		for _, w := range believed(n) {
 			want[w] = want[w] || !tooWide(w.prefix)
 		}
 	}

@@ -47,6 +47,16 @@ const (
 	FindingHeld = "map-held"
 	// FindingEnding: a Site is being renumbered.
 	FindingEnding = "renumbering"
+	// FindingClone: two boxes have the same key.
+	FindingClone = "clone"
+	// FindingQuarantined: an operator has shut a Node out.
+	FindingQuarantined = "quarantined"
+	// FindingUnsigned: something waits for a signature by the network's offline key.
+	FindingUnsigned = "unsigned"
+	// FindingRotation: a Node is changing its key.
+	FindingRotation = "key-change"
+	// FindingRestored: a box has a newer map than the database can know.
+	FindingRestored = "restored"
 )
 
 const (
@@ -127,8 +137,11 @@ func (c *Coordinator) finder(ctx context.Context) (*finder, error) {
 	err = c.st.View(ctx, func(tx store.Tx) error {
 		var err error
 		f = finder{proof: x.proof}
-		f.s, err = snapshot(tx)
-		return err
+		if f.s, err = snapshot(tx); err != nil {
+			return err
+		}
+		f.membership(c)
+		return nil
 	})
 	if err != nil {
 		return nil, fmt.Errorf("read the network: %w", err)
@@ -147,6 +160,7 @@ type finder struct {
 	maps  map[string][]provisioning.Range
 	// reports tells which Sites have a box that has said what it is connected to.
 	reports map[string]bool
+	members membershipFacts
 }
 
 func (f *finder) find() []Finding {
@@ -172,6 +186,7 @@ func (f *finder) find() []Finding {
 	}
 	f.services()
 	f.held()
+	f.memberFindings()
 	rank := map[string]int{severityError: 0, severityWarning: 1, severityInfo: 2}
 	slices.SortStableFunc(f.found, func(a, b Finding) int {
 		return cmp.Or(cmp.Compare(rank[a.Severity], rank[b.Severity]), cmp.Compare(a.Code, b.Code), cmp.Compare(a.Site, b.Site),

@@ -70,7 +70,7 @@ func (f *fleet) watch(b *testing.B, nodes int) {
 		})
 	}
 	f.stop = func() { cancel(); wg.Wait() }
-	f.await(0, len(f.nodes), 1)
+	f.await(0, nodes, 1)
 }
 
 // await returns when the nodes from i to j know a generation.
@@ -104,13 +104,17 @@ func (f *fleet) sent(i int) int64 {
 
 // BenchmarkFleet measures a network in which all nodes watch. It is to be run with -benchtime of a few rounds.
 func BenchmarkFleet(b *testing.B) {
-	for _, clinics := range []int{1000, 10_000} {
+	for _, clinics := range []int{100, 1000, 10_000} {
 		b.Run(fmt.Sprintf("clinics=%d", clinics), func(b *testing.B) {
 			f := launch(b, clinics)
 			defer func() { f.stop() }()
 			b.Run("one-change", f.oneChange)
 			b.Run("all-change", f.allChange)
-			b.Run("storm", f.storm)
+			for _, nodes := range []int{2000, 10_000} {
+				if clinics >= nodes {
+					b.Run(fmt.Sprintf("storm=%d", nodes), func(b *testing.B) { f.storm(b, nodes) })
+				}
+			}
 		})
 	}
 }
@@ -185,10 +189,9 @@ func (f *fleet) allChange(b *testing.B) {
 	}
 }
 
-// storm lets 2,000 nodes, or all there are, come back in one moment.
-func (f *fleet) storm(b *testing.B) {
+// storm lets nodes come back in one moment.
+func (f *fleet) storm(b *testing.B, nodes int) {
 	f.stop()
-	nodes := min(2000, len(f.nodes))
 	for b.Loop() {
 		rounds := 1
 		done := cpu(b, &rounds)

@@ -21,7 +21,8 @@ type GrantInfo struct {
 	OwnerName, SiteName string
 }
 
-// Allow grants a Service to a Site. A lanPort of 0 is the usual one of the protocol: 11112 or 2575.
+// Allow grants a Service to a Site. A lanPort of 0 is the usual one of the protocol: 11112 or 2575. To the Site that offers it, the grant
+// serves workstations and unmanaged Nodes alone: machines on the LAN reach it without the network.
 func (c *Coordinator) Allow(ctx context.Context, actor, service, site string, lanPort uint16) (GrantInfo, error) {
 	var info GrantInfo
 	err := c.change(ctx, actor, "grant.allow", func(tx store.Tx) (string, string, error) {
@@ -41,7 +42,7 @@ func (c *Coordinator) Allow(ctx context.Context, actor, service, site string, la
 		if port == 0 {
 			port = defaultPort(v.Protocol)
 		}
-		if err := mayUse(v, owner, user); err != nil {
+		if err := mayUse(owner, user); err != nil {
 			return "", "", err
 		}
 		if err := doorIsFree(tx, v, user, port); err != nil {
@@ -65,12 +66,8 @@ func alreadyGranted(v provisioning.Service, user provisioning.Site) error {
 }
 
 // mayUse holds the rules of who may meet whom.
-func mayUse(v provisioning.Service, owner, user provisioning.Site) error {
-	if owner.ID == user.ID {
-		return provisioning.Errorf(provisioning.Invalid, "%s is a service of site %s itself", v.Name, user.Name).
-			WithHint("machines at one site reach each other without the network")
-	}
-	if owner.Kind == wire.Clinic && user.Kind == wire.Clinic {
+func mayUse(owner, user provisioning.Site) error {
+	if owner.ID != user.ID && owner.Kind == wire.Clinic && user.Kind == wire.Clinic {
 		return provisioning.Errorf(provisioning.Denied, "%s and %s are both clinics, and two clinics never meet", owner.Name, user.Name).
 			WithHint("let the clinic use a service at a center; if %s is a center, it was created with the wrong kind", owner.Name)
 	}

@@ -21,7 +21,7 @@ type HubView struct {
 
 // HubView returns it for the newest generation.
 func (c *Coordinator) HubView(ctx context.Context) (HubView, error) {
-	x, err := c.newest(ctx)
+	x, err := c.early(ctx)
 	if err != nil {
 		return HubView{}, err
 	}

@@ -124,7 +124,7 @@ func (tx *planTx) checkEntries(fresh []plandoc.Entry, doc, existing plandoc.Docu
 	}
 	var facts []netip.Prefix
 	for _, n := range nodes {
-		for _, w := range networksOf(n.Facts) {
+		for _, w := range believed(n) {
 			if !tooWide(w.prefix) {
 				facts = append(facts, w.prefix)
 			}

@@ -300,7 +300,7 @@ func (tx *planTx) unclaimed(p netip.Prefix) (*ipam.Space, error) {
 		claimed = append(claimed, r.Prefix)
 	}
 	for _, n := range nodes {
-		for _, w := range networksOf(n.Facts) {
+		for _, w := range believed(n) {
 			if !tooWide(w.prefix) {
 				claimed = append(claimed, w.prefix)
 			}

@@ -261,10 +261,10 @@ func TestFixedAddresses(t *testing.T) {
 	site := n.Site(t, coordinator.NewSite{Name: "west", Kind: wire.Clinic, Prefix: prefix("10.201.40.0/28")})
 	fixed := netip.MustParseAddr("10.201.40.9")
 	for name, bad := range map[string]string{"network": "10.201.40.0", "broadcast": "10.201.40.15", "elsewhere": "10.201.41.1", "other family": "fd00::1"} {
-		_, _, err := n.CreateToken(ctx, "test", site.Name, 0, netip.MustParseAddr(bad))
+		_, _, err := n.CreateToken(ctx, "test", coordinator.NewToken{Site: site.Name, Address: netip.MustParseAddr(bad)})
 		t.Run(name, func(t *testing.T) { wantCode(t, err, provisioning.Invalid, "10.201.40.0/28") })
 	}
-	_, token, err := n.CreateToken(ctx, "test", site.Name, 0, fixed)
+	_, token, err := n.CreateToken(ctx, "test", coordinator.NewToken{Site: site.Name, Address: fixed})
 	if err != nil {
 		t.Fatal(err)
 	}

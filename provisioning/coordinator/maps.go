@@ -15,16 +15,10 @@ import (
 
 const (
 	// MapLifetime is how long a NetMap lives before its Node starts to warn.
-	MapLifetime = 30 * 24 * time.Hour
+	MapLifetime = 90 * 24 * time.Hour
 	// renewEvery is how often a Node that watches gets its unchanged map again, so that it never comes near the end of it.
 	renewEvery = 24 * time.Hour
 )
-
-// picture is the network at one generation, and what was proven of it.
-type picture struct {
-	*netmap.Index
-	proof Proof
-}
 
 // mapState is what is known of a Node's map since this process started.
 type mapState struct {
@@ -37,10 +31,11 @@ type mapState struct {
 
 // NetMapFor compiles and signs the map of one Node at the newest generation.
 func (c *Coordinator) NetMapFor(ctx context.Context, id provisioning.NodeID) (wire.Signed, wire.NetMap, error) {
-	x, err := c.newest(ctx)
+	x, err := c.early(ctx)
 	if err != nil {
 		return wire.Signed{}, wire.NetMap{}, err
 	}
+	x = c.ready(x, id)
 	m, e, err := c.compile(x, id)
 	if err != nil {
 		return wire.Signed{}, wire.NetMap{}, err
@@ -49,8 +44,8 @@ func (c *Coordinator) NetMapFor(ctx context.Context, id provisioning.NodeID) (wi
 	return c.sign(id, m, e), m, nil
 }
 
-// newest returns the picture of the newest generation.
-func (c *Coordinator) newest(ctx context.Context) (*picture, error) {
+// early returns the picture of the newest generation, in which some maps may be late.
+func (c *Coordinator) early(ctx context.Context) (*picture, error) {
 	var gen uint64
 	err := c.st.View(ctx, func(tx store.Tx) error {
 		var err error
@@ -70,22 +65,52 @@ func (c *Coordinator) indexAt(ctx context.Context, min uint64) (*picture, error)
 	if c.picture != nil && c.picture.Generation() >= min {
 		return c.picture, nil
 	}
-	var s netmap.Snapshot
-	if err := c.st.View(ctx, func(tx store.Tx) error {
-		var err error
-		s, err = snapshot(tx)
-		return err
-	}); err != nil {
-		return nil, fmt.Errorf("read the network: %w", err)
+	s, step, err := c.advance(ctx, min)
+	if err != nil {
+		return nil, err
 	}
-	s.Network = c.keys.NetworkID()
-	s.Hub.PublicKey = c.keys.HubPublicKey()
 	x := netmap.NewIndex(s)
 	for _, o := range x.Omissions() {
 		c.log.Error("an object of the database is in no map", "object", o.Object, "reason", o.Reason, "generation", s.Generation)
 	}
-	c.picture = &picture{Index: x, proof: c.prove(x, s)}
+	c.picture = c.prove(x, s, step)
 	return c.picture, nil
+}
+
+// advance returns the network at a generation not below min: as the picture has it, with what this process has changed since, or read anew.
+func (c *Coordinator) advance(ctx context.Context, min uint64) (s netmap.Snapshot, step *netStep, err error) {
+	// What is signed of a Node decides about other rows than its own, see asSigned.
+	if c.picture != nil && c.publisher.index == c.picture.Index && !c.keys.Offline() {
+		if steps, ok := c.feed.after(c.picture.Generation(), c.revision, min); ok {
+			step = joined(steps)
+			s, c.revision = step.moved(c.publisher.snapshot), step.revised
+			c.feed.forget(s.Generation)
+			return s, step, nil
+		}
+	}
+	c.feed.mend()
+	if err := c.st.View(ctx, func(tx store.Tx) error {
+		var err error
+		if c.revision, err = tx.Ranges().Revision(); err != nil {
+			return err
+		}
+		s, err = snapshot(tx)
+		return err
+	}); err != nil {
+		c.feed.tear()
+		return s, nil, fmt.Errorf("read the network: %w", err)
+	}
+	c.identify(&s)
+	c.feed.forget(s.Generation)
+	return s, nil, nil
+}
+
+// identify adds to a snapshot what is not in the database, and takes from it what boxes would not believe.
+func (c *Coordinator) identify(s *netmap.Snapshot) {
+	s.Network = c.keys.NetworkID()
+	s.Hub.PublicKey = c.keys.HubPublicKey()
+	s.Hub.Seal = c.keys.Identity().HPKE
+	*s = c.keys.asSigned(*s)
 }
 
 func snapshot(tx store.Tx) (netmap.Snapshot, error) {
@@ -94,7 +119,7 @@ func snapshot(tx store.Tx) (netmap.Snapshot, error) {
 	if err != nil {
 		return s, err
 	}
-	s.Hub = wire.Hub{Endpoints: set.HubEndpoints, Address: set.HubAddress, ControlPort: set.ControlPort}
+	s.Hub = wire.Hub{Endpoints: set.HubEndpoints, Address: set.HubAddress, ControlPort: set.ControlPort, URLs: set.URLs}
 	if s.Generation, err = tx.Generation(); err != nil {
 		return s, err
 	}
@@ -123,6 +148,9 @@ func (c *Coordinator) compile(x *picture, id provisioning.NodeID) (wire.NetMap, 
 	if errors.Is(err, netmap.ErrUnknownNode) {
 		return m, wire.Encoded{}, errRemoved
 	}
+	if errors.Is(err, netmap.ErrInactive) {
+		return m, wire.Encoded{}, errInactive
+	}
 	if err != nil {
 		return m, wire.Encoded{}, fmt.Errorf("compile the map: %w", err)
 	}
@@ -135,6 +163,9 @@ func (c *Coordinator) compile(x *picture, id provisioning.NodeID) (wire.NetMap, 
 
 var errRemoved = provisioning.Errorf(provisioning.Denied, "this node was removed from the network").
 	WithHint("enroll the box again with a new token if it shall come back")
+
+var errInactive = provisioning.Errorf(provisioning.Denied, "this node takes no part in the network: it waits for an operator, or was quarantined").
+	WithHint("the list of nodes at the center says why")
 
 // observe notes the content of a Node's map at a generation and returns what is known of it. Who looks with an older picture than
 // somebody before changes nothing.
@@ -157,7 +188,7 @@ func (c *Coordinator) observe(id provisioning.NodeID, gen uint64, hash [sha256.S
 }
 
 func (c *Coordinator) sign(id provisioning.NodeID, m wire.NetMap, e wire.Encoded) wire.Signed {
-	signed := e.Sign(c.keys.network)
+	signed := c.keys.sign(e)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if s, ok := c.maps[id]; ok {

@@ -21,6 +21,9 @@ type NetworkInfo struct {
 	Sites, Nodes, Online int
 }
 
+// NetworkID is the short name of the network, see wire.NetworkID.
+func (c *Coordinator) NetworkID() string { return c.keys.NetworkID() }
+
 // Network returns it.
 func (c *Coordinator) Network(ctx context.Context) (NetworkInfo, error) {
 	info := NetworkInfo{ID: c.keys.NetworkID(), Fingerprint: c.keys.Identity().Fingerprint()}

@@ -72,13 +72,9 @@ func (c *Coordinator) Nodes(ctx context.Context) ([]NodeInfo, error) {
 // RemoveNode takes a Node out of the network: with the next generation the hub and all peers drop its key, whether or not it is on.
 func (c *Coordinator) RemoveNode(ctx context.Context, actor string, id provisioning.NodeID) error {
 	err := c.change(ctx, actor, "node.remove", func(tx store.Tx) (string, string, error) {
-		n, err := tx.Nodes().ByID(id)
-		if errors.Is(err, store.ErrNotFound) {
-			return "", "", provisioning.Errorf(provisioning.NotFound, "there is no node %q", clean(string(id), maxShort)).
-				WithHint("the list of nodes shows the ids")
-		}
+		n, err := nodeByID(tx, id)
 		if err != nil {
-			return "", "", fmt.Errorf("read the node: %w", err)
+			return "", "", err
 		}
 		if err := tx.Nodes().Remove(id); err != nil {
 			return "", "", fmt.Errorf("remove the node: %w", err)
@@ -92,6 +88,19 @@ func (c *Coordinator) RemoveNode(ctx context.Context, actor string, id provision
 		c.forget(id)
 	}
 	return err
+}
+
+// nodeByID finds a Node.
+func nodeByID(tx store.Tx, id provisioning.NodeID) (provisioning.Node, error) {
+	n, err := tx.Nodes().ByID(id)
+	if errors.Is(err, store.ErrNotFound) {
+		return n, provisioning.Errorf(provisioning.NotFound, "there is no node %q", clean(string(id), maxShort)).
+			WithHint("the list of nodes shows the ids")
+	}
+	if err != nil {
+		return n, fmt.Errorf("read the node: %w", err)
+	}
+	return n, nil
 }
 
 // NodeAt returns whose overlay address it is; inside WireGuard that is who is calling.

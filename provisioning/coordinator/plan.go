@@ -271,7 +271,7 @@ func meetsFacts(tx store.Tx, pool netip.Prefix) error {
 		return fmt.Errorf("read the nodes: %w", err)
 	}
 	for _, n := range nodes {
-		for _, w := range networksOf(n.Facts) {
+		for _, w := range believed(n) {
 			if !tooWide(w.prefix) && w.prefix.Overlaps(pool) {
 				return provisioning.Errorf(provisioning.Conflict, "the pool %v overlaps %v (%s of the box of site %s)",
 					pool, w.prefix, reportedNoun(w.purpose), ownerName(tx, string(n.Site))).

@@ -148,7 +148,11 @@ func (p *player) addNode() {
 				return err
 			}
 			n.Site = s.ID
-			return tx.Nodes().Create(n)
+			if err := tx.Nodes().Create(n); err != nil {
+				return err
+			}
+			_, err = tx.Bump()
+			return err
 		}); err != nil {
 			p.Fatal(err)
 		}
@@ -167,7 +171,11 @@ func (p *player) removeNode() {
 			if err != nil {
 				return err
 			}
-			return tx.Nodes().Remove(n.ID)
+			if err := tx.Nodes().Remove(n.ID); err != nil {
+				return err
+			}
+			_, err = tx.Bump()
+			return err
 		}); err != nil {
 			p.Fatal(err)
 		}

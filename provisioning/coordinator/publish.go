@@ -31,55 +31,118 @@ type Proof struct {
 // Holds reports whether the map of a Node may not be given out.
 func (p Proof) Holds(id provisioning.NodeID) bool { return p.HeldAll || slices.Contains(p.Held, id) }
 
-// publisher proves one generation after another, each time only what has changed since.
+// publisher proves one generation after another, each time only what has changed since, and in two steps: a map with many peers costs what
+// it has, and the maps of all others do not wait for it.
 type publisher struct {
 	tool   string
 	prover *prove.Prover
-	// last is what the prover knows, without maps.
-	last prove.Input
+	// index and snapshot are what the prover knows, without maps.
+	index    *netmap.Index
+	snapshot netmap.Snapshot
+	// late are the Nodes whose maps the prover does not have yet.
+	late map[provisioning.NodeID]bool
 }
 
-// publish proves the picture of a generation. An error means that the proof could not be made, and the next one starts anew.
-func (p *publisher) publish(x *netmap.Index, s netmap.Snapshot, at time.Time) (Proof, error) {
+// manyLinks is from how many grants at a Site on the maps of its Nodes are left for the second step.
+const manyLinks = 64
+
+// begin takes the first step to a picture: it proves all maps but some, which are late, and returns the Nodes whose maps may differ from
+// those of the picture before. It keeps s; the step that led there may be nil. An error means that the proof could not be made, and the next one starts
+// anew.
+func (p *publisher) begin(x *netmap.Index, s netmap.Snapshot, step *netStep, at time.Time) (proof Proof, affected []string, err error) {
 	began := time.Now()
-	cert, err := p.step(x, s, at)
-	out := Proof{Generation: x.Generation(), Took: time.Since(began)}
-	refuted, ok := errors.AsType[*prove.RefutedError](err)
-	switch {
-	case err == nil:
-		out.Certificate = &cert
-	case ok:
-		out.CounterExamples = refuted.CounterExamples
-		out.Held, out.HeldAll = unsafe(refuted)
-	default:
-		p.prover = nil
-		return out, err
+	if affected, err = p.take(x, s, step, at); err != nil {
+		p.reset()
+		return Proof{}, nil, err
 	}
-	return out, nil
+	proof = Proof{Generation: x.Generation(), Took: time.Since(began)}
+	if len(p.late) == 0 {
+		return p.conclude(x, at, proof), affected, nil
+	}
+	late := make(map[string]bool, len(p.late))
+	for id := range p.late {
+		late[string(id)] = true
+	}
+	proof.CounterExamples = p.prover.Without(late)
+	proof.Held, proof.HeldAll = unsafe(&prove.RefutedError{CounterExamples: proof.CounterExamples, Total: len(proof.CounterExamples)})
+	proof.Took = time.Since(began)
+	return proof, affected, nil
 }
 
-func (p *publisher) step(x *netmap.Index, s netmap.Snapshot, at time.Time) (prove.Certificate, error) {
-	next := prove.Export(s, x.Nodes())
+// take brings the prover to a picture, but for the maps that are late.
+func (p *publisher) take(x *netmap.Index, s netmap.Snapshot, step *netStep, at time.Time) ([]string, error) {
+	var known prove.Input
 	if p.prover == nil {
 		var err error
 		if p.prover, err = prove.NewProver(); err != nil {
-			return prove.Certificate{}, err
+			return nil, err
 		}
-		p.last = prove.Input{}
+		p.late, step = map[provisioning.NodeID]bool{}, nil
 	}
-	delta := prove.Between(p.last, next)
-	for _, id := range prove.Affected(p.last, next) {
-		delta.Remove.Maps = append(delta.Remove.Maps, wire.NetMap{Self: wire.Self{Node: id}})
-		// A Node without a sound map gets none; Omissions say why, and the proof that it is missing.
-		if m, err := x.Compile(provisioning.NodeID(id), at, at.Add(MapLifetime)); err == nil {
-			delta.Add.Maps = append(delta.Add.Maps, m)
+	delta, affected, ok := p.near(x, s, step)
+	if !ok {
+		if p.index != nil {
+			known = prove.Export(p.snapshot, p.index.Nodes())
 		}
+		next := prove.Export(s, x.Nodes())
+		delta, affected = prove.Between(known, next), prove.Affected(known, next)
+	}
+	for _, text := range affected {
+		id := provisioning.NodeID(text)
+		if x.Links(id) >= manyLinks {
+			p.late[id] = true
+			continue
+		}
+		delete(p.late, id)
+		p.replace(&delta, x, id, at)
 	}
 	if err := p.prover.Update(delta.Remove, delta.Add); err != nil {
-		return prove.Certificate{}, fmt.Errorf("follow the network: %w", err)
+		return nil, fmt.Errorf("follow the network: %w", err)
 	}
-	p.last = next
-	return p.prover.Prove(prove.Stamp{Tool: p.tool, At: at, Generation: x.Generation()})
+	p.index, p.snapshot = x, s
+	return affected, nil
+}
+
+// replace compiles the map of a Node for a Delta. A Node without a sound map gets none; Omissions say why, and the proof that it is missing.
+func (p *publisher) replace(d *prove.Delta, x *netmap.Index, id provisioning.NodeID, at time.Time) {
+	d.Remove.Maps = append(d.Remove.Maps, wire.NetMap{Self: wire.Self{Node: string(id)}})
+	if m, err := x.Compile(id, at, at.Add(MapLifetime)); err == nil {
+		d.Add.Maps = append(d.Add.Maps, m)
+	}
+}
+
+// reset forgets everything.
+func (p *publisher) reset() { *p = publisher{tool: p.tool} }
+
+// finish takes the second step to the picture that begin was last called with.
+func (p *publisher) finish(x *netmap.Index, at time.Time, early Proof) (Proof, error) {
+	began := time.Now()
+	var delta prove.Delta
+	for id := range p.late {
+		p.replace(&delta, x, id, at)
+	}
+	if err := p.prover.Update(delta.Remove, delta.Add); err != nil {
+		p.reset()
+		return early, fmt.Errorf("follow the network: %w", err)
+	}
+	clear(p.late)
+	proof := p.conclude(x, at, Proof{Generation: x.Generation(), Took: early.Took})
+	proof.Took += time.Since(began)
+	return proof, nil
+}
+
+// conclude makes the certificate, or says what is wrong.
+func (p *publisher) conclude(x *netmap.Index, at time.Time, proof Proof) Proof {
+	began := time.Now()
+	cert, err := p.prover.Prove(prove.Stamp{Tool: p.tool, At: at, Generation: x.Generation()})
+	if refuted, ok := errors.AsType[*prove.RefutedError](err); ok {
+		proof.CounterExamples = refuted.CounterExamples
+		proof.Held, proof.HeldAll = unsafe(refuted)
+	} else {
+		proof.Certificate = &cert
+	}
+	proof.Took += time.Since(began)
+	return proof
 }
 
 // unsafe decides whose maps are to be held. A counterexample that names no Node is about all of them, and so is one beyond those listed.
@@ -107,18 +170,12 @@ func (c *Coordinator) Proof(ctx context.Context) (Proof, error) {
 	return x.proof, nil
 }
 
-// prove runs before a picture is used for any map. What is not proven to be safe is not published.
-func (c *Coordinator) prove(x *netmap.Index, s netmap.Snapshot) Proof {
-	proof, err := c.publisher.publish(x, s, c.stamp())
-	if err != nil {
-		c.log.Error("the network cannot be proven, so nothing of it is published", "generation", x.Generation(), "error", err)
-		proof.HeldAll = true
-	}
+// refuted logs what a proof found.
+func (c *Coordinator) refuted(proof Proof) {
 	for _, e := range proof.CounterExamples[:min(len(proof.CounterExamples), maxLoggedRefutations)] {
-		c.log.Error("the network is refuted", "generation", x.Generation(), "statement", e.Statement, "reason", e.String(), "held", e.Safety())
+		c.log.Error("the network is refuted", "generation", proof.Generation, "statement", e.Statement, "reason", e.String(), "held", e.Safety())
 	}
-	c.log.Debug("proven", "generation", x.Generation(), "took", proof.Took)
-	return proof
+	c.log.Debug("proven", "generation", proof.Generation, "took", proof.Took)
 }
 
 const maxLoggedRefutations = 20

@@ -2,6 +2,8 @@ package coordinator
 
 import (
 	"fmt"
+	"log/slog"
+	"maps"
 	"net/netip"
 	"slices"
 	"testing"
@@ -56,6 +58,9 @@ func addSite(t testing.TB, s *netmap.Snapshot, i int, kind wire.SiteKind) {
 	})
 }
 
+// newQuiet is a coordinator that can prove, and no more.
+func newQuiet() *Coordinator { return &Coordinator{now: time.Now, log: slog.New(slog.DiscardHandler)} }
+
 func publicKey(t testing.TB) wgkey.PublicKey {
 	t.Helper()
 	private, err := wgkey.NewPrivateKey()
@@ -71,11 +76,20 @@ func publicKey(t testing.TB) wgkey.PublicKey {
 
 func published(t testing.TB, p *publisher, s netmap.Snapshot) Proof {
 	t.Helper()
-	proof, err := p.publish(netmap.NewIndex(s), s, time.Unix(1, 0))
+	proof, err := p.both(netmap.NewIndex(s), s)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return proof
+}
+
+// both takes both steps.
+func (p *publisher) both(x *netmap.Index, s netmap.Snapshot) (Proof, error) {
+	proof, _, err := p.begin(x, s, nil, time.Unix(1, 0))
+	if err != nil || len(p.late) == 0 {
+		return proof, err
+	}
+	return p.finish(x, time.Unix(1, 0), proof)
 }
 
 func TestEveryGenerationIsProven(t *testing.T) {
@@ -98,12 +112,56 @@ func TestEveryGenerationIsProven(t *testing.T) {
 	check("a new clinic")
 	s.Grants = append(s.Grants, provisioning.Grant{Service: "svc_pacs", Site: siteID(4), LANPort: 11112})
 	check("a new grant")
-	s.Nodes = slices.Delete(s.Nodes, 2, 3)
+	s.Nodes = slices.Delete(slices.Clone(s.Nodes), 2, 3)
 	check("a removed node")
+	s.Services = slices.Clone(s.Services)
 	s.Services[0].Port = 104
 	check("a moved service")
 	s.Ranges = append(s.Ranges, provisioning.Range{ID: 3, Kind: provisioning.RangePool, Prefix: netip.MustParsePrefix("10.200.0.0/16")})
 	check("a nested pool")
+}
+
+// TestLargeMapsAreProvenLater holds that the maps of clinics do not wait for that of their center, which is not published before its proof.
+func TestLargeMapsAreProvenLater(t *testing.T) {
+	s := country(t, manyLinks)
+	c := newQuiet()
+	first := c.prove(netmap.NewIndex(s), s, nil)
+	c.picture = first
+	if want := map[provisioning.NodeID]bool{nodeID(0): true}; !maps.Equal(first.late, want) || first.proof.Certificate != nil || len(first.proof.CounterExamples) > 0 {
+		t.Fatalf("late are %v, the proof is %+v", first.late, first.proof)
+	}
+	if x := c.ready(first, nodeID(1)); x != first {
+		t.Error("a clinic waits")
+	}
+	s.Generation++
+	addSite(t, &s, manyLinks+1, wire.Clinic)
+	second := c.prove(netmap.NewIndex(s), s, nil)
+	c.picture = second
+	if len(second.late) != 1 {
+		t.Error("what was late is forgotten")
+	}
+	x := c.ready(first, nodeID(0))
+	if x == first || x.Generation() != s.Generation || len(x.late) > 0 || x.proof.Certificate == nil || x.proof.Certificate.Counts.Maps != len(s.Nodes) {
+		t.Fatalf("the center has generation %d, late are %v, the proof is %+v", x.Generation(), x.late, x.proof)
+	}
+	if c.settle(second) != x || !x.touches(nodeID(manyLinks+1), first.Generation()) || x.touches(nodeID(3), first.Generation()) {
+		t.Error("there is another picture, or it does not know whom the step before concerned")
+	}
+
+	// A center that may not be told its map is held, when its time has come.
+	wrong := s
+	wrong.Generation++
+	wrong.Services = slices.Clone(s.Services)
+	wrong.Services[0].Port++
+	third := c.prove(netmap.NewIndex(s), wrong, nil)
+	c.picture = third
+	if third.proof.Holds(nodeID(0)) || !third.proof.Holds(nodeID(1)) {
+		t.Errorf("at first, held are %v", third.proof.Held)
+	}
+	x = c.ready(third, nodeID(0))
+	if !x.proof.Holds(nodeID(0)) || !x.proof.Holds(nodeID(1)) || x.proof.HeldAll || x.proof.Holds(nodeID(manyLinks+1)) {
+		t.Errorf("held are %v, all %v: %+v", x.proof.Held, x.proof.HeldAll, x.proof.CounterExamples)
+	}
 }
 
 // A compiler that believes one clinic to be a center lets two clinics meet.
@@ -117,7 +175,7 @@ func TestUnsafeMapsAreHeld(t *testing.T) {
 	wrong.Sites[2].Kind = wire.Center
 	wrong.Grants = append(slices.Clone(s.Grants), provisioning.Grant{Service: "svc_x", Site: siteID(3), LANPort: 11113})
 	x := netmap.NewIndex(wrong)
-	proof, err := (&publisher{}).publish(x, s, time.Unix(1, 0))
+	proof, err := (&publisher{}).both(x, s)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -188,18 +246,37 @@ func BenchmarkPublish(b *testing.B) {
 			large.Grants = append(large.Grants, provisioning.Grant{Service: "svc_pacs", Site: siteID(clinics + 1), LANPort: 11112})
 			pictures := []*netmap.Index{netmap.NewIndex(small), netmap.NewIndex(large)}
 			snapshots := []netmap.Snapshot{small, large}
+			last := func(s netmap.Snapshot) (provisioning.Site, provisioning.Node, provisioning.Range, provisioning.Grant) {
+				return s.Sites[len(s.Sites)-1], s.Nodes[len(s.Nodes)-1], s.Ranges[len(s.Ranges)-1], s.Grants[len(s.Grants)-1]
+			}
+			site, node, room, grant := last(large)
+			id := grantID{grant.Service, grant.Site}
+			steps := []*netStep{{
+				sites: map[provisioning.SiteID]*provisioning.Site{site.ID: nil}, nodes: map[provisioning.NodeID]*provisioning.Node{node.ID: nil},
+				ranges: map[int64]*provisioning.Range{room.ID: nil}, grants: map[grantID]*provisioning.Grant{id: nil},
+			}, {
+				sites: map[provisioning.SiteID]*provisioning.Site{site.ID: &site}, nodes: map[provisioning.NodeID]*provisioning.Node{node.ID: &node},
+				ranges: map[int64]*provisioning.Range{room.ID: &room}, grants: map[grantID]*provisioning.Grant{id: &grant},
+			}}
 			var p publisher
-			if _, err := p.publish(pictures[0], small, time.Unix(1, 0)); err != nil {
+			if _, err := p.both(pictures[0], small); err != nil {
 				b.Fatal(err)
 			}
 			b.ReportAllocs()
+			var clinic time.Duration
 			for i := 0; b.Loop(); i++ {
 				k := (i + 1) % 2
-				proof, err := p.publish(pictures[k], snapshots[k], time.Unix(1, 0))
-				if err != nil || proof.Certificate == nil {
-					b.Fatal(proof, err)
+				start := time.Now()
+				proof, affected, err := p.begin(pictures[k], snapshots[k], steps[k], time.Unix(1, 0))
+				clinic += time.Since(start)
+				if err == nil && len(p.late) > 0 {
+					proof, err = p.finish(pictures[k], time.Unix(1, 0), proof)
+				}
+				if err != nil || proof.Certificate == nil || len(affected) != 2 {
+					b.Fatal(proof, affected, err)
 				}
 			}
+			b.ReportMetric(float64(clinic.Microseconds())/1000/float64(b.N), "ms-to-clinic")
 		})
 	}
 }

@@ -79,8 +79,8 @@ func usesOf(tx store.Tx, r provisioning.Range) ([]string, error) {
 	}
 	add("the hub", set.HubAddress)
 	for _, n := range nodes {
-		add("node "+string(n.ID), n.Address)
-		add("node "+string(n.ID), n.Former)
+		add(nodeNoun(n), n.Address)
+		add(nodeNoun(n), n.Former)
 	}
 	for _, v := range services {
 		add("service "+v.Name, v.Address)

@@ -21,7 +21,7 @@ func moving(t *testing.T, now func() time.Time) (*provisioningtest.Network, *pro
 	n := newNetwork(t, provisioningtest.Options{Now: now})
 	n.Center(t, "lab", "192.0.2.1:51820") // 10.201.0.16/28
 	n.Clinic(t, "nord")                   // 10.201.0.32/28
-	_, token, err := n.CreateToken(context.Background(), "test", "nord", 0, netip.MustParseAddr("10.201.0.46"))
+	_, token, err := n.CreateToken(context.Background(), "test", coordinator.NewToken{Site: "nord", Address: netip.MustParseAddr("10.201.0.46")})
 	if err != nil {
 		t.Fatal(err)
 	}

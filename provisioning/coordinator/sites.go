@@ -32,8 +32,9 @@ type NewSite struct {
 type SiteInfo struct {
 	provisioning.Site
 	Prefixes []netip.Prefix
-	// Nodes is how many are enrolled.
+	// Nodes is how many are enrolled, Kinds how many of each kind there are among them.
 	Nodes int
+	Kinds map[wire.NodeKind]int
 }
 
 // maxHosts keeps one typing error from taking the plan.
@@ -112,13 +113,17 @@ func (c *Coordinator) Sites(ctx context.Context) ([]SiteInfo, error) {
 				prefixes[r.Owner] = append(prefixes[r.Owner], r.Prefix)
 			}
 		}
-		count := map[provisioning.SiteID]int{}
+		count, kinds := map[provisioning.SiteID]int{}, map[provisioning.SiteID]map[wire.NodeKind]int{}
 		for _, n := range nodes {
+			if kinds[n.Site] == nil {
+				kinds[n.Site] = map[wire.NodeKind]int{}
+			}
 			count[n.Site]++
+			kinds[n.Site][n.Kind]++
 		}
 		infos = make([]SiteInfo, 0, len(sites))
 		for _, s := range sites {
-			infos = append(infos, SiteInfo{Site: s, Prefixes: prefixes[string(s.ID)], Nodes: count[s.ID]})
+			infos = append(infos, SiteInfo{Site: s, Prefixes: prefixes[string(s.ID)], Nodes: count[s.ID], Kinds: kinds[s.ID]})
 		}
 		return nil
 	})
@@ -180,6 +185,18 @@ func (c *Coordinator) RemoveSite(ctx context.Context, actor, site string) error 
 	})
 }
 
+// nodeNoun names a Node for a message.
+func nodeNoun(n provisioning.Node) string {
+	switch n.Kind {
+	case wire.Unmanaged:
+		return "device " + n.Name
+	case wire.Workstation:
+		return "workstation " + string(n.ID)
+	default:
+		return "node " + string(n.ID)
+	}
+}
+
 // siteIsUnused refuses with the names of everything that still refers to a Site.
 func siteIsUnused(tx store.Tx, s provisioning.Site) error {
 	nodes, err := tx.Nodes().List()
@@ -197,7 +214,7 @@ func siteIsUnused(tx store.Tx, s provisioning.Site) error {
 	var uses []string
 	for _, n := range nodes {
 		if n.Site == s.ID {
-			uses = append(uses, "node "+string(n.ID))
+			uses = append(uses, nodeNoun(n))
 		}
 	}
 	names := map[provisioning.ServiceID]string{}

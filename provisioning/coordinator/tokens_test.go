@@ -1,7 +1,6 @@
 package coordinator_test
 
 import (
-	"net/netip"
 	"slices"
 	"strings"
 	"testing"
@@ -19,7 +18,7 @@ func TestTokens(t *testing.T) {
 		n := newNetwork(t, provisioningtest.Options{Init: coordinator.InitOptions{URLs: []string{"http://vpn.example.org", "https://192.0.2.1"}}})
 		ctx := t.Context()
 		n.Clinic(t, "a")
-		stored, token, err := n.CreateToken(ctx, "test", "a", 0, netip.Addr{})
+		stored, token, err := n.CreateToken(ctx, "test", coordinator.NewToken{Site: "a"})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -34,10 +33,10 @@ func TestTokens(t *testing.T) {
 			t.Error("the secret is stored")
 		}
 		for _, ttl := range []time.Duration{-time.Hour, time.Second, 91 * 24 * time.Hour} {
-			_, _, err := n.CreateToken(ctx, "test", "a", ttl, netip.Addr{})
+			_, _, err := n.CreateToken(ctx, "test", coordinator.NewToken{Site: "a", TTL: ttl})
 			wantCode(t, err, provisioning.Invalid, "90 days")
 		}
-		_, _, err = n.CreateToken(ctx, "test", "nobody", 0, netip.Addr{})
+		_, _, err = n.CreateToken(ctx, "test", coordinator.NewToken{Site: "nobody"})
 		wantCode(t, err, provisioning.NotFound, "nobody")
 
 		used := n.Token(t, "a")

@@ -23,15 +23,18 @@ import (
 //
 // send may block for as long as it likes: what happened meanwhile is not queued, the next frame is of the newest generation.
 func (c *Coordinator) Watch(ctx context.Context, id provisioning.NodeID, have wire.Have, send func(wire.Frame) error) error {
-	c.arrive(id)
-	defer c.leave(id)
-	x, err := c.newest(ctx)
+	ctx, opened, err := c.arrive(ctx, id, have)
+	defer c.leave(id, opened)
 	if err != nil {
 		return err
 	}
-	c.concern.know(x.Index)
+	x, err := c.early(ctx)
+	if err != nil {
+		return err
+	}
 	s := stream{id: id, have: have.Generation, hash: have.Hash, diffs: have.Diffs}
 	for {
+		x = c.ready(x, id)
 		frame, err := c.next(&s, x)
 		if err != nil {
 			return err
@@ -79,7 +82,7 @@ func (c *Coordinator) next(s *stream, x *picture) (wire.Frame, error) {
 	}
 	s.looked = x.Generation()
 	m, e, err := c.compile(x, s.id)
-	if errors.Is(err, errRemoved) {
+	if errors.Is(err, errRemoved) || errors.Is(err, errInactive) {
 		return wire.Frame{}, err
 	}
 	if size := base64.StdEncoding.EncodedLen(len(e.Payload)); err == nil && size > wire.MaxFrame-frameMargin {
@@ -122,6 +125,7 @@ func (c *Coordinator) stale(s *stream, gen uint64, known mapState, hash wire.Con
 	if s.have > gen {
 		c.log.Warn("a node has a newer map than this database can know; was it restored from a backup?",
 			"node", s.id, "generation", gen, "node_generation", s.have)
+		c.restored.note(s.id, s.have, gen)
 		return true
 	}
 	switch {
@@ -175,23 +179,9 @@ func (c *Coordinator) awaitIndex(ctx context.Context, id provisioning.NodeID, ha
 			return nil, fmt.Errorf("wait for a new generation: %w", err)
 		}
 		x, err := c.indexAt(ctx, gen)
-		if err != nil || c.concern.touches(x.Index, id, have) {
+		if err != nil || x.touches(id, have) {
 			return x, err
 		}
 		have = x.Generation()
-	}
-}
-
-func (c *Coordinator) arrive(id provisioning.NodeID) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.watching[id]++
-}
-
-func (c *Coordinator) leave(id provisioning.NodeID) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.watching[id]--; c.watching[id] <= 0 {
-		delete(c.watching, id)
 	}
 }

@@ -7,16 +7,20 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/towpath/towpath/provisioning"
 	"github.com/towpath/towpath/provisioning/coordinator"
 	"github.com/towpath/towpath/provisioning/nodeapi"
 	"github.com/towpath/towpath/tunnel"
+	"github.com/towpath/towpath/tunnel/wgkey"
 )
 
-// Config is what a Hub is made of. The caller owns Device and Stack, which usually are the same object, and closes them after Run.
+// Config is what a Hub is made of. The caller owns Device and Stack, which usually are the same object, and closes them after Run. The
+// Device makes tunnel.Peer.Next true, see package turn.
 type Config struct {
 	Device      tunnel.Device
 	Stack       tunnel.Stack
@@ -32,6 +36,11 @@ type Hub struct {
 	c     Config
 	log   *slog.Logger
 	ready chan struct{}
+
+	// changing are the Nodes that are changing their keys; changed is told when there is a first one.
+	mu       sync.Mutex
+	changing map[wgkey.PublicKey]provisioning.NodeID
+	changed  chan struct{}
 }
 
 // New makes a Hub. Nothing happens before Run.
@@ -40,7 +49,7 @@ func New(c Config) *Hub {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	return &Hub{c: c, log: log.With("subsystem", "hub"), ready: make(chan struct{})}
+	return &Hub{c: c, log: log.With("subsystem", "hub"), ready: make(chan struct{}), changed: make(chan struct{}, 1)}
 }
 
 // Ready is closed when all nodes can call and the control API listens.
@@ -68,6 +77,8 @@ func (h *Hub) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return h.serve(ctx, ln) })
 	g.Go(func() error { return h.follow(ctx, view.Generation) })
+	g.Go(func() error { return h.tendKeys(ctx) })
+	h.c.Coordinator.SetEndpoints(h.endpoint)
 	close(h.ready)
 	return g.Wait()
 }
@@ -131,7 +142,7 @@ func (h *Hub) configure(ctx context.Context) (coordinator.HubView, error) {
 		Peers:      make([]tunnel.Peer, 0, len(view.Nodes)),
 	}
 	for _, n := range view.Nodes {
-		p := tunnel.Peer{PublicKey: n.PublicKey, AllowedIPs: []netip.Prefix{hostPrefix(n.Address)}}
+		p := tunnel.Peer{PublicKey: n.PublicKey, Next: n.NextKey, AllowedIPs: []netip.Prefix{hostPrefix(n.Address)}}
 		if n.Former.IsValid() {
 			p.AllowedIPs = append(p.AllowedIPs, hostPrefix(n.Former))
 		}
@@ -141,6 +152,7 @@ func (h *Hub) configure(ctx context.Context) (coordinator.HubView, error) {
 		return view, fmt.Errorf("configure the hub's device: %w", err)
 	}
 	h.c.Coordinator.HubApplied(view.Generation)
+	h.expect(view.Nodes)
 	return view, nil
 }
 

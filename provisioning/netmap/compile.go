@@ -21,10 +21,7 @@ func Compile(s Snapshot, id provisioning.NodeID) (wire.NetMap, error) {
 func (x *Index) Compile(id provisioning.NodeID, now, expires time.Time) (wire.NetMap, error) {
 	node, ok := x.nodes[id]
 	if !ok {
-		if reason, broken := x.broken[id]; broken {
-			return wire.NetMap{}, fmt.Errorf("node %s: %s", id, reason)
-		}
-		return wire.NetMap{}, fmt.Errorf("%w: %s", ErrUnknownNode, id)
+		return wire.NetMap{}, x.absent(id)
 	}
 	site := x.sites[node.Site]
 	m := wire.NetMap{
@@ -35,49 +32,77 @@ func (x *Index) Compile(id provisioning.NodeID, now, expires time.Time) (wire.Ne
 		Expires:    expires,
 		Self: wire.Self{
 			Node:      string(node.ID),
+			Kind:      told(node.Kind),
 			PublicKey: node.PublicKey,
+			Rotate:    node.Rotate,
+			NextKey:   node.NextKey,
 			Site:      site.Name,
 			SiteKind:  site.Kind,
 			Address:   node.Address,
 			Former:    node.Former,
+			Member:    node.Member,
 		},
 		Overlay: slices.Clone(x.overlay),
 		Hub:     x.s.Hub,
-		Peers:   x.peers(site),
+		Peers:   x.peers(node, site),
 		Offers:  x.offers(node, site),
 		Uses:    x.uses(node, site),
 	}
-	m.Hub.Endpoints = slices.Clone(x.s.Hub.Endpoints)
+	m.Hub.Endpoints, m.Hub.URLs, m.Hub.Seal = slices.Clone(m.Hub.Endpoints), slices.Clone(m.Hub.URLs), slices.Clone(m.Hub.Seal)
 	if err := checkDisjoint(m); err != nil {
 		return wire.NetMap{}, fmt.Errorf("node %s: %w", id, err)
 	}
 	return m, nil
 }
 
-func (x *Index) peers(site provisioning.Site) []wire.Peer {
-	linked, used := map[provisioning.SiteID]bool{}, map[provisioning.SiteID]bool{}
-	for _, l := range x.links[site.ID] {
-		far := l.other(site.ID)
-		linked[far], used[far] = true, used[far] || l.user == site.ID
+// absent says why a Node has no map.
+func (x *Index) absent(id provisioning.NodeID) error {
+	if reason, broken := x.broken[id]; broken {
+		return fmt.Errorf("node %s: %s", id, reason)
 	}
+	if state, inactive := x.inactive[id]; inactive {
+		return fmt.Errorf("%w: %s is %v", ErrInactive, id, state)
+	}
+	return fmt.Errorf("%w: %s", ErrUnknownNode, id)
+}
+
+// peers are the gateways of the sites of which the node uses something, and those who use something of its own site if it is a gateway.
+func (x *Index) peers(node provisioning.Node, site provisioning.Site) []wire.Peer {
+	linked, used, serves := map[provisioning.SiteID]bool{}, map[provisioning.SiteID]bool{}, map[provisioning.SiteID]bool{}
+	for _, l := range x.links[site.ID] {
+		owner := l.service.Site
+		if l.user == site.ID && mayUse(node.Kind, owner == site.ID) {
+			linked[owner], used[owner] = true, true
+		}
+		if owner == site.ID && node.Kind == wire.Gateway {
+			linked[l.user], serves[l.user] = true, true
+		}
+	}
+	called := node.Kind == wire.Gateway && site.Endpoint != ""
 	var peers []wire.Peer
 	for id := range linked {
 		far := x.sites[id]
 		front, _ := x.front(id)
 		for _, n := range x.nodesOf[id] {
+			if !(used[id] && n.Kind == wire.Gateway) && !(serves[id] && mayUse(n.Kind, id == site.ID)) {
+				continue
+			}
 			p := wire.Peer{
 				Node:       string(n.ID),
+				Kind:       told(n.Kind),
 				Site:       far.Name,
 				PublicKey:  n.PublicKey,
+				NextKey:    n.NextKey,
+				Member:     n.Member,
 				AllowedIPs: addresses(n),
 			}
 			// Who only offers something to that site has no business with what it has at other addresses.
 			if used[id] && n.ID == front.ID {
 				p.AllowedIPs = append(p.AllowedIPs, x.extras[id]...)
 			}
-			if far.Endpoint != "" {
+			if far.Endpoint != "" && n.Kind == wire.Gateway {
 				p.Endpoints = []string{far.Endpoint}
-				if site.Endpoint == "" {
+				if !called {
 					p.Keepalive = int(wire.NodeKeepalive / time.Second)
 				}
 			}
@@ -91,6 +116,9 @@ func (x *Index) peers(site provisioning.Site) []wire.Peer {
 }
 
 func (x *Index) offers(node provisioning.Node, site provisioning.Site) []wire.Offer {
+	if node.Kind != wire.Gateway {
+		return nil
+	}
 	front, _ := x.front(site.ID)
 	at := map[provisioning.ServiceID]int{}
 	var offers []wire.Offer
@@ -100,6 +128,9 @@ func (x *Index) offers(node provisioning.Node, site provisioning.Site) []wire.Of
 		}
 		var from []wire.Source
 		for _, n := range x.nodesOf[l.user] {
+			if !mayUse(n.Kind, l.user == site.ID) {
+				continue
+			}
 			for _, p := range addresses(n) {
 				from = append(from, wire.Source{Site: x.sites[l.user].Name, Prefix: p})
 			}
@@ -137,7 +168,7 @@ func (x *Index) offers(node provisioning.Node, site provisioning.Site) []wire.Of
 func (x *Index) uses(node provisioning.Node, site provisioning.Site) []wire.Use {
 	var uses []wire.Use
 	for _, l := range x.links[site.ID] {
-		if l.user != site.ID {
+		if l.user != site.ID || !mayUse(node.Kind, l.service.Site == site.ID) {
 			continue
 		}
 		front, ok := x.front(l.service.Site)

@@ -31,6 +31,7 @@ type Index struct {
 	// extras are what leads to a site besides its nodes' own addresses: disjoint prefixes, sorted.
 	extras    map[provisioning.SiteID][]netip.Prefix
 	broken    map[provisioning.NodeID]string
+	inactive  map[provisioning.NodeID]provisioning.NodeState
 	omissions []Omission
 }
 
@@ -39,13 +40,6 @@ type link struct {
 	service provisioning.Service
 	user    provisioning.SiteID
 	lanPort uint16
-}
-
-func (l link) other(id provisioning.SiteID) provisioning.SiteID {
-	if l.user == id {
-		return l.service.Site
-	}
-	return l.user
 }
 
 // NewIndex sorts the sound objects of s from the broken ones.
@@ -61,6 +55,7 @@ func NewIndex(s Snapshot) *Index {
 		places:   map[provisioning.ServiceID][]netip.AddrPort{},
 		extras:   map[provisioning.SiteID][]netip.Prefix{},
 		broken:   map[provisioning.NodeID]string{},
+		inactive: map[provisioning.NodeID]provisioning.NodeState{},
 	}
 	x.addRanges()
 	x.addSites()
@@ -74,23 +69,41 @@ func NewIndex(s Snapshot) *Index {
 // Generation is the Snapshot's.
 func (x *Index) Generation() uint64 { return x.s.Generation }
 
-// Has reports whether the Snapshot has the Node, sound or not.
-func (x *Index) Has(id provisioning.NodeID) bool {
-	if _, ok := x.nodes[id]; ok {
-		return true
-	}
-	_, ok := x.broken[id]
-	return ok
-}
-
-// Nodes returns the sound Nodes by address: whom the hub talks to, each at its Address and, if that is not zero, its Former.
+// Nodes returns the sound Nodes that the hub talks to, by address, each at its Address and, if that is not zero, its Former.
 func (x *Index) Nodes() []provisioning.Node {
 	nodes := make([]provisioning.Node, 0, len(x.nodes))
 	for _, n := range x.nodes {
-		nodes = append(nodes, n)
+		if n.Kind != wire.Unmanaged {
+			nodes = append(nodes, n)
+		}
 	}
 	slices.SortFunc(nodes, func(a, b provisioning.Node) int { return a.Address.Compare(b.Address) })
 	return nodes
+}
+
+// Links is how many grants the Site of a Node has a part in: what the size of its map grows with. It is 0 for a Node that is not sound.
+func (x *Index) Links(id provisioning.NodeID) int {
+	n, ok := x.nodes[id]
+	if !ok {
+		return 0
+	}
+	return len(x.links[n.Site])
+}
+
+// NodesOf returns the sound Nodes of a Site by address. The caller must not change them.
+func (x *Index) NodesOf(id provisioning.SiteID) []provisioning.Node { return x.nodesOf[id] }
+
+// Linked are the Sites that a sound Grant links with one, itself included if it uses something of its own.
+func (x *Index) Linked(id provisioning.SiteID) map[provisioning.SiteID]bool {
+	out := map[provisioning.SiteID]bool{}
+	for _, l := range x.links[id] {
+		if l.user == id {
+			out[l.service.Site] = true
+		} else {
+			out[l.user] = true
+		}
+	}
+	return out
 }
 
 // Overlay returns all pools of the plan, sorted. The caller must not change it.
@@ -161,18 +174,27 @@ func (x *Index) addSites() {
 }
 
 func (x *Index) addNodes() {
-	keys := map[wgkey.PublicKey]int{x.s.Hub.PublicKey: 1}
+	keys, next := map[wgkey.PublicKey]int{x.s.Hub.PublicKey: 1}, map[wgkey.PublicKey]int{}
 	addrs, formers := map[netip.Addr]int{x.s.Hub.Address: 1}, map[netip.Addr]int{}
+	active := make([]provisioning.Node, 0, len(x.s.Nodes))
 	for _, n := range x.s.Nodes {
+		if n.State != provisioning.NodeActive {
+			x.inactive[n.ID] = n.State
+			continue
+		}
+		active = append(active, n)
 		keys[n.PublicKey]++
+		next[n.NextKey]++
 		addrs[n.Address]++
 		formers[n.Former]++
 	}
-	for _, n := range x.s.Nodes {
+	for _, n := range active {
 		reason := ""
-		switch _, known := x.sites[n.Site]; {
-		case !known:
+		switch _, there := x.sites[n.Site]; {
+		case !there:
 			reason = fmt.Sprintf("its site %s is missing or broken", n.Site)
+		case !known(n.Kind):
+			reason = fmt.Sprintf("its kind is %q", n.Kind)
 		case n.PublicKey.IsZero():
 			reason = "it has no key"
 		case keys[n.PublicKey] > 1:
@@ -193,6 +215,11 @@ func (x *Index) addNodes() {
 			x.omit("former address of node "+string(n.ID), "%s is in no allocation of its site, or not its own alone", n.Former)
 			n.Former = netip.Addr{}
 		}
+		// Who names a key of another as its next one harms only itself.
+		if fault := rotationFault(n, keys, next); fault != "" {
+			x.omit("key change of node "+string(n.ID), "%s", fault)
+			n.Rotate, n.NextKey = "", wgkey.PublicKey{}
+		}
 		x.nodes[n.ID] = n
 		x.nodesOf[n.Site] = append(x.nodesOf[n.Site], n)
 	}
@@ -207,12 +234,12 @@ func usable(a netip.Addr) bool { return a.IsValid() && !a.Is4In6() && a.Zone() =
 // front is the node of a site that stands for all of it: its first gateway by address. The services' own addresses and the mapped prefixes
 // lead to it alone, since WireGuard gives a prefix to one peer.
 func (x *Index) front(site provisioning.SiteID) (provisioning.Node, bool) {
-	nodes := x.nodesOf[site]
-	if len(nodes) == 0 {
-		return provisioning.Node{}, false
+	for _, n := range x.nodesOf[site] {
+		if n.Kind == wire.Gateway {
+			return n, true
+		}
 	}
-	i := slices.IndexFunc(nodes, func(n provisioning.Node) bool { return n.Kind == wire.Gateway })
-	return nodes[max(i, 0)], true
+	return provisioning.Node{}, false
 }
 
 func (x *Index) addGrants() {
@@ -238,9 +265,7 @@ func (x *Index) addGrants() {
 			x.omit(object, "its site is missing or broken")
 		case granted[pair]:
 			x.omit(object, "it is there twice")
-		case owner.ID == user.ID:
-			x.omit(object, "a site does not use its own service")
-		case owner.Kind == wire.Clinic && user.Kind == wire.Clinic:
+		case owner.ID != user.ID && owner.Kind == wire.Clinic && user.Kind == wire.Clinic:
 			x.omit(object, "two clinics never meet")
 		case g.LANPort == 0:
 			x.omit(object, "it has no port")
@@ -249,7 +274,9 @@ func (x *Index) addGrants() {
 		default:
 			l := link{service: v, user: user.ID, lanPort: g.LANPort}
 			x.links[user.ID] = append(x.links[user.ID], l)
-			x.links[owner.ID] = append(x.links[owner.ID], l)
+			if owner.ID != user.ID {
+				x.links[owner.ID] = append(x.links[owner.ID], l)
+			}
 			granted[pair] = true
 		}
 	}

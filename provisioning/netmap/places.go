@@ -9,7 +9,7 @@ import (
 )
 
 // At is where the users of a service find it: its own address, or what a mapping makes of its target, or its port at the address of its
-// site's box. It is the zero value for a service that is not sound, or whose site has no sound node.
+// site's first gateway. It is the zero value for a service that is not sound, or whose site has no sound gateway.
 func (x *Index) At(id provisioning.ServiceID) netip.AddrPort {
 	v, ok := x.services[id]
 	front, boxed := x.front(v.Site)

@@ -66,6 +66,20 @@ func genSnapshot() *rapid.Generator[netmap.Snapshot] {
 				ID: provisioning.NodeID(fmt.Sprintf("node%d", i)), Site: provisioning.SiteID(fmt.Sprintf("site%d", home)), Kind: wire.Gateway,
 				PublicKey: wgkey.PublicKey{byte(i + 1)}, Address: netip.AddrFrom4([4]byte{10, 0, byte(home + 1), byte(i + 1)}),
 			}
+			n.Kind = rapid.SampledFrom([]wire.NodeKind{wire.Gateway, wire.Gateway, wire.Workstation, wire.Unmanaged, wire.Relay}).Draw(t, "node kind")
+			if rare("odd kind") {
+				n.Kind = "printer"
+			}
+			if rare("inactive") {
+				n.State = provisioning.NodeQuarantined
+			}
+			n.Rotate = rapid.SampledFrom([]wire.RotateStep{"", "", wire.RotateMake, wire.RotateWait, wire.RotateTurn}).Draw(t, "rotate")
+			if n.Rotate == wire.RotateWait || n.Rotate == wire.RotateTurn || rare("too early") {
+				n.NextKey = wgkey.PublicKey{byte(i + 100)}
+				if rare("claimed next key") {
+					n.NextKey = wgkey.PublicKey{byte(small.Draw(t, "next key"))}
+				}
+			}
 			if rare("stolen key") {
 				n.PublicKey = wgkey.PublicKey{byte(small.Draw(t, "key"))}
 			}
@@ -136,12 +150,18 @@ func TestNothingWithoutAGrant(t *testing.T) {
 		}
 		for id, m := range maps(s) {
 			self := sites[m.Self.Site]
+			if m.Self.Kind != "" && len(m.Offers) > 0 || m.Self.Kind == wire.Relay && len(m.Peers)+len(m.Uses) > 0 {
+				t.Fatalf("%s, a %s, has %d peers, offers %v and uses %v", id, m.Self.Kind, len(m.Peers), m.Offers, m.Uses)
+			}
 			for _, p := range m.Peers {
 				far := sites[p.Site]
-				if !granted(s, "", self.ID, far.ID) && !granted(s, "", far.ID, self.ID) {
-					t.Fatalf("%s has the peer %s and no grant links %s and %s", id, p.Node, self.Name, far.Name)
+				// One of two is a gateway, of the site whose services are used.
+				serves := p.Kind == "" && granted(s, "", far.ID, self.ID)
+				served := m.Self.Kind == "" && granted(s, "", self.ID, far.ID)
+				if !serves && !served || m.Self.Kind == "" && p.Kind == "" && self.ID == far.ID {
+					t.Fatalf("%s, a %q, has the peer %s, a %q, and no grant links %s and %s", id, m.Self.Kind, p.Node, p.Kind, self.Name, far.Name)
 				}
-				if self.Kind == wire.Clinic && far.Kind == wire.Clinic {
+				if self.ID != far.ID && self.Kind == wire.Clinic && far.Kind == wire.Clinic {
 					t.Fatalf("the clinics %s and %s meet", self.Name, far.Name)
 				}
 			}
@@ -156,6 +176,9 @@ func TestNothingWithoutAGrant(t *testing.T) {
 				}
 			}
 			for _, u := range m.Uses {
+				if u.Site == self.Name && m.Self.Kind == "" {
+					t.Fatalf("the gateway %s uses %s of its own site", id, u.Service)
+				}
 				if !granted(s, u.Service, sites[u.Site].ID, self.ID) {
 					t.Fatalf("%s uses %s of %s without a grant", id, u.Service, u.Site)
 				}
@@ -212,7 +235,11 @@ func TestMapsFitEachOther(t *testing.T) {
 			hub[n.ID] = n
 		}
 		for id, m := range all {
-			if n := hub[id]; n.Address != m.Self.Address || n.Former != m.Self.Former {
+			n, there := hub[id]
+			if there == (m.Self.Kind == wire.Unmanaged) {
+				t.Fatalf("the hub knows %s, a %q: %v", id, m.Self.Kind, there)
+			}
+			if there && (n.Address != m.Self.Address || n.Former != m.Self.Former || n.NextKey != m.Self.NextKey) {
 				t.Fatalf("the hub knows %s at %s and %s, its map has %s and %s", id, n.Address, n.Former, m.Self.Address, m.Self.Former)
 			}
 			fitPeers(t, s, all, id, m)
@@ -234,10 +261,15 @@ func fitPeers(t *rapid.T, s netmap.Snapshot, all map[provisioning.NodeID]wire.Ne
 	owner := map[netip.Prefix]string{}
 	keys := map[wgkey.PublicKey]bool{m.Hub.PublicKey: true, m.Self.PublicKey: true}
 	for _, p := range m.Peers {
-		if keys[p.PublicKey] {
+		if keys[p.PublicKey] || keys[p.NextKey] {
 			t.Fatalf("%s has one key twice", id)
 		}
-		keys[p.PublicKey] = true
+		if keys[p.PublicKey] = true; !p.NextKey.IsZero() {
+			keys[p.NextKey] = true
+		}
+		if far := all[provisioning.NodeID(p.Node)].Self; far.NextKey != p.NextKey || far.Kind != p.Kind {
+			t.Fatalf("%s has of %s the next key %v and kind %q, that has %v and %q", id, p.Node, p.NextKey, p.Kind, far.NextKey, far.Kind)
+		}
 		far, ok := all[provisioning.NodeID(p.Node)]
 		if !ok || !slices.ContainsFunc(far.Peers, func(q wire.Peer) bool { return q.Node == string(id) && q.PublicKey == m.Self.PublicKey }) {
 			t.Fatalf("%s has the peer %s, which does not have it", id, p.Node)

@@ -16,7 +16,7 @@ import (
 // reportTimeout bounds reading, storing and answering a report.
 const reportTimeout = 30 * time.Second
 
-// Control serves wire.PathWatch and wire.PathReport. It must be reachable inside WireGuard only: the caller is whoever has the remote
+// Control serves wire.PathWatch, wire.PathReport and wire.PathKey. It must be reachable inside WireGuard only: the caller is whoever has the remote
 // address.
 func Control(c *coordinator.Coordinator) http.Handler {
 	h := &control{c: c}
@@ -24,6 +24,7 @@ func Control(c *coordinator.Coordinator) http.Handler {
 	mux.HandleFunc("GET "+wire.PathWatch, h.watch)
 	mux.HandleFunc("POST "+wire.PathWatch, h.watch)
 	mux.HandleFunc("POST "+wire.PathReport, h.report)
+	mux.HandleFunc("POST "+wire.PathKey, h.key)
 	return mux
 }
 
@@ -66,6 +67,31 @@ func (h *control) report(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	h.c.Beat(id, wire.Beat{Applied: report.Applied, ApplyError: report.ApplyError})
+	w.WriteHeader(http.StatusNoContent)
+}
+
+// maxKeyBody bounds a wire.NextKey, in bytes.
+const maxKeyBody = 1 << 10
+
+func (h *control) key(w http.ResponseWriter, r *http.Request) {
+	id, ok := h.caller(w, r)
+	if !ok {
+		return
+	}
+	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(reportTimeout)) // as for a report
+	var k wire.NextKey
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxKeyBody))
+	if err == nil {
+		err = json.Unmarshal(body, &k)
+	}
+	if err != nil {
+		refuse(w, provisioning.Errorf(provisioning.Invalid, "the key is not what was agreed on").WithHint("update the box"))
+		return
+	}
+	if err := h.c.NextKey(r.Context(), id, k); err != nil {
+		refuse(w, err)
+		return
+	}
 	w.WriteHeader(http.StatusNoContent)
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"strconv"
 	"time"
 
 	"github.com/towpath/towpath/provisioning/coordinator"
@@ -32,13 +33,14 @@ func NewServer(h http.Handler) *http.Server {
 	}
 }
 
-// Public serves wire.PathIdentity and wire.PathEnroll, and tells a person with a browser what this is.
+// Public serves wire.PathIdentity, wire.PathEnroll and wire.PathStanding, and tells a person with a browser what this is.
 func Public(c *coordinator.Coordinator) http.Handler {
 	p := &public{c: c, busy: make(chan struct{}, maxEnrolling)}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /{$}", p.about)
 	mux.HandleFunc("GET "+wire.PathIdentity, p.identity)
 	mux.HandleFunc("POST "+wire.PathEnroll, p.enroll)
+	mux.HandleFunc("POST "+wire.PathStanding, p.standing)
 	return mux
 }
 
@@ -59,35 +61,14 @@ func (p *public) identity(w http.ResponseWriter, _ *http.Request) {
 }
 
 func (p *public) enroll(w http.ResponseWriter, r *http.Request) {
-	// The recorder of a test has no connection, so no deadline: that is all that can fail here.
-	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(enrollTimeout))
-	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(enrollTimeout))
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, wire.MaxEnrollBody))
-	if err != nil {
-		status := http.StatusBadRequest
-		if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
-			status = http.StatusRequestEntityTooLarge
-		}
-		http.Error(w, "the request could not be read", status)
+	body, done, ok := p.take(w, r, wire.MaxEnrollBody)
+	if !ok {
 		return
 	}
-	// The turn is taken behind the reading, so that nobody can keep others waiting by sending slowly.
-	turn := time.NewTimer(maxTurnWait)
-	defer turn.Stop()
-	select {
-	case p.busy <- struct{}{}:
-		defer func() { <-p.busy }()
-	case <-turn.C:
-		w.Header().Set("Retry-After", "5")
-		http.Error(w, "too many enrolments at the same time, try again in a moment", http.StatusServiceUnavailable)
-		return
-	case <-r.Context().Done():
-		return
-	}
+	defer done()
 	req, sealer, err := p.c.OpenEnroll(body)
 	if sealer == nil {
-		// Nothing of the error goes out: whoever sealed for another key or changed a byte learns nothing from which step failed.
-		http.Error(w, "the request could not be opened: it is damaged or for another coordinator", http.StatusBadRequest)
+		refuseSealed(w)
 		return
 	}
 	answer := wire.EnrollResponse{Now: time.Now().UTC(), Error: &wire.Refusal{
@@ -97,6 +78,70 @@ func (p *public) enroll(w http.ResponseWriter, r *http.Request) {
 		answer = p.c.Enroll(r.Context(), req, r.RemoteAddr)
 	}
 	sealed, err := sealer.Seal(answer)
+	sendSealed(w, sealed, err)
+}
+
+// standing answers a Node that does not hear from the hub. Those who ask for what is not there are slowed down before anything is opened,
+// and all answers have the same size.
+func (p *public) standing(w http.ResponseWriter, r *http.Request) {
+	if wait := p.c.StandingWait(r.RemoteAddr); wait > 0 {
+		w.Header().Set("Retry-After", strconv.Itoa(int(wait/time.Second)+1))
+		http.Error(w, "too many questions from this address, try again later", http.StatusTooManyRequests)
+		return
+	}
+	body, done, ok := p.take(w, r, wire.MaxStandingBody)
+	if !ok {
+		return
+	}
+	defer done()
+	req, sealer, err := p.c.OpenStanding(body)
+	if sealer == nil || err != nil {
+		refuseSealed(w)
+		return
+	}
+	answer, err := p.c.Standing(r.Context(), req, r.RemoteAddr)
+	if err != nil {
+		http.Error(w, "the coordinator has a problem of its own, try again later", http.StatusServiceUnavailable)
+		return
+	}
+	sealed, err := sealer.Seal(answer)
+	sendSealed(w, sealed, err)
+}
+
+// take reads a body and waits for the turn to open it, or answers. The caller calls done.
+func (p *public) take(w http.ResponseWriter, r *http.Request, limit int64) (body []byte, done func(), ok bool) {
+	// The recorder of a test has no connection, so no deadline: that is all that can fail here.
+	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(enrollTimeout))
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(enrollTimeout))
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
+	if err != nil {
+		status := http.StatusBadRequest
+		if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
+			status = http.StatusRequestEntityTooLarge
+		}
+		http.Error(w, "the request could not be read", status)
+		return nil, nil, false
+	}
+	// The turn is taken behind the reading, so that nobody can keep others waiting by sending slowly.
+	turn := time.NewTimer(maxTurnWait)
+	defer turn.Stop()
+	select {
+	case p.busy <- struct{}{}:
+		return body, func() { <-p.busy }, true
+	case <-turn.C:
+		w.Header().Set("Retry-After", "5")
+		http.Error(w, "too many requests at the same time, try again in a moment", http.StatusServiceUnavailable)
+	case <-r.Context().Done():
+	}
+	return nil, nil, false
+}
+
+// refuseSealed lets nothing of the error out: whoever sealed for another key or changed a byte learns nothing from which step failed.
+func refuseSealed(w http.ResponseWriter) {
+	http.Error(w, "the request could not be opened: it is damaged or for another coordinator", http.StatusBadRequest)
+}
+
+func sendSealed(w http.ResponseWriter, sealed []byte, err error) {
 	if err != nil {
 		http.Error(w, "the answer could not be sealed", http.StatusInternalServerError)
 		return

@@ -8,6 +8,7 @@ import (
 	"github.com/towpath/towpath/ipam"
 	"github.com/towpath/towpath/ipam/plandoc"
 	"github.com/towpath/towpath/provisioning/wire"
+	"github.com/towpath/towpath/tunnel/wgkey"
 )
 
 // Affected returns, sorted, the ids of all Nodes whose maps may differ between two inputs, of which it does not look at the maps. Who
@@ -16,7 +17,7 @@ import (
 //
 // A map may only differ for a Node of a Site that changed, or that a Grant of either input links with one; for every Node when the hub or a
 // pool changed. A Site changes with its own name, kind and endpoint, its Nodes, Services and allocations, and with those of others that
-// claim the same name, key or address. The cost is that of comparing the inputs and of one look at each Grant.
+// claim the same name, key or address; a relay, which nobody but the hub knows, changes alone. The cost is that of comparing the inputs and of one look at each Grant.
 func Affected(a, b Input) []string {
 	a.Maps, b.Maps = nil, nil
 	d := Between(a, b)
@@ -30,12 +31,12 @@ func Affected(a, b Input) []string {
 			out[n.ID] = true
 		}
 	}
-	sites := map[string]bool{}
+	var sites, relays map[string]bool
 	if !all {
-		sites = affectedSites(a, b, d)
+		sites, relays = affectedSites(a, b, d)
 	}
 	for _, n := range slices.Concat(b.Nodes, d.Remove.Nodes) {
-		take(n, all || sites[n.Site])
+		take(n, all || sites[n.Site] || relays[n.ID])
 	}
 	return slices.Sorted(maps.Keys(out))
 }
@@ -44,13 +45,18 @@ func Affected(a, b Input) []string {
 type touch struct {
 	// sites changed, with all that is linked to them; direct are the sites of grants that changed, each for the other alone.
 	sites, direct map[string]bool
-	keys          map[string]bool
-	services      map[string]bool
-	prefixes      []netip.Prefix
+	// relays are ids.
+	relays    map[string]bool
+	keys      map[wgkey.PublicKey]bool
+	services  map[string]bool
+	ranges    []netip.Prefix
+	addresses []netip.Prefix
 }
 
-func affectedSites(a, b Input, d Delta) map[string]bool {
-	t := touch{sites: map[string]bool{}, direct: map[string]bool{}, keys: map[string]bool{}, services: map[string]bool{}}
+func affectedSites(a, b Input, d Delta) (sites, relays map[string]bool) {
+	t := touch{
+		sites: map[string]bool{}, direct: map[string]bool{}, relays: map[string]bool{}, keys: map[wgkey.PublicKey]bool{}, services: map[string]bool{},
+	}
 	t.changed(d.Remove)
 	t.changed(d.Add)
 	// Whatever is in a is in b or was removed.
@@ -83,7 +89,7 @@ func affectedSites(a, b Input, d Delta) map[string]bool {
 			}
 		}
 	}
-	return out
+	return out, t.relays
 }
 
 // changed notes what is in one half of a Delta.
@@ -91,38 +97,53 @@ func (t *touch) changed(in Input) {
 	for _, e := range in.Plan.Entries {
 		if e.Kind == plandoc.Allocation && e.Owner != "" {
 			t.sites[e.Owner] = true
-			t.prefixes = append(t.prefixes, e.Prefix)
+			t.ranges = append(t.ranges, e.Prefix)
 		}
 	}
 	for _, s := range in.Sites {
 		t.sites[s.Name] = true
 	}
 	for _, n := range in.Nodes {
-		t.sites[n.Site], t.keys[string(n.PublicKey[:])] = true, true
-		t.prefixes = append(t.prefixes, n.own()...)
+		t.node(n)
+		t.keys[n.PublicKey] = true
+		if !n.NextKey.IsZero() {
+			t.keys[n.NextKey] = true
+		}
+		t.addresses = append(t.addresses, n.own()...)
 	}
 	for _, v := range in.Services {
 		t.sites[v.Site], t.services[v.Name] = true, true
-		t.prefixes = append(t.prefixes, hosts(v.Address)...)
+		t.addresses = append(t.addresses, hosts(v.Address)...)
 	}
 }
 
-// rivals notes the sites that have something in common with what changed. Who claims an address that is another's, too, counts only if an
-// allocation of his own holds it.
+func (t *touch) node(n Node) {
+	if n.Kind == wire.Relay {
+		t.relays[n.ID] = true
+	} else {
+		t.sites[n.Site] = true
+	}
+}
+
+// rivals notes the sites that have something in common with what changed.
 func (t *touch) rivals(in Input) {
-	moved := ipam.NewSet(t.prefixes...)
+	ranges, addresses := ipam.NewSet(t.ranges...), ipam.NewSet(t.addresses...)
+	moved := make(map[netip.Prefix]bool, len(t.addresses))
+	for _, q := range t.addresses {
+		moved[q] = true
+	}
 	for _, e := range in.Plan.Entries {
-		if e.Kind == plandoc.Allocation && e.Owner != "" && moved.Overlaps(e.Prefix) {
+		if e.Kind == plandoc.Allocation && e.Owner != "" && (ranges.Overlaps(e.Prefix) || e.Purpose == plandoc.Mapped && addresses.Overlaps(e.Prefix)) {
 			t.sites[e.Owner] = true
 		}
 	}
 	for _, n := range in.Nodes {
-		if t.keys[string(n.PublicKey[:])] {
-			t.sites[n.Site] = true
+		if t.keys[n.PublicKey] || t.keys[n.NextKey] || moved[host(n.Address)] || n.Former.IsValid() && moved[host(n.Former)] {
+			t.node(n)
 		}
 	}
 	for _, v := range in.Services {
-		if t.services[v.Name] {
+		if t.services[v.Name] || v.Address.IsValid() && moved[host(v.Address)] {
 			t.sites[v.Site] = true
 		}
 	}

@@ -1,6 +1,7 @@
 package prove_test
 
 import (
+	"net/netip"
 	"slices"
 	"testing"
 	"time"
@@ -18,15 +19,24 @@ func TestAffectedIsNoMoreThanItMust(t *testing.T) {
 		change func(*netmap.Snapshot)
 		want   []string
 	}{
-		"nothing":    {func(*netmap.Snapshot) {}, nil},
-		"a clinic":   {func(s *netmap.Snapshot) { addSite(s, 6, wire.Clinic, 1) }, []string{"node6-0"}},
-		"a LAN":      {func(s *netmap.Snapshot) { s.Ranges[5].Prefix = prefix("192.168.1.0/24") }, nil},
-		"a report":   {func(s *netmap.Snapshot) { s.Ranges[9].Prefix = prefix("192.168.1.0/24") }, nil},
-		"a grant":    {func(s *netmap.Snapshot) { s.Grants = s.Grants[2:] }, []string{"node0-0", "node1-0"}},
-		"a mapping":  {func(s *netmap.Snapshot) { mapLAN(s, 2, 0) }, []string{"node0-0", "node2-0"}},
-		"a key":      {func(s *netmap.Snapshot) { s.Nodes[3].PublicKey = keyOf(999) }, []string{"node0-0", "node3-0"}},
-		"a node":     {func(s *netmap.Snapshot) { s.Nodes = s.Nodes[:5] }, []string{"node0-0", "node5-0"}},
-		"a service":  {func(s *netmap.Snapshot) { s.Services[4].Port++ }, []string{"node0-0", "node4-0"}},
+		"nothing":   {func(*netmap.Snapshot) {}, nil},
+		"a clinic":  {func(s *netmap.Snapshot) { addSite(s, 6, wire.Clinic, 1) }, []string{"node6-0"}},
+		"a LAN":     {func(s *netmap.Snapshot) { s.Ranges[5].Prefix = prefix("192.168.1.0/24") }, nil},
+		"a report":  {func(s *netmap.Snapshot) { s.Ranges[9].Prefix = prefix("192.168.1.0/24") }, nil},
+		"a grant":   {func(s *netmap.Snapshot) { s.Grants = s.Grants[2:] }, []string{"node0-0", "node1-0"}},
+		"a mapping": {func(s *netmap.Snapshot) { mapLAN(s, 2, 0) }, []string{"node0-0", "node2-0"}},
+		"a key":     {func(s *netmap.Snapshot) { s.Nodes[3].PublicKey = keyOf(999) }, []string{"node0-0", "node3-0"}},
+		"a node":    {func(s *netmap.Snapshot) { s.Nodes = s.Nodes[:5] }, []string{"node0-0", "node5-0"}},
+		"a service": {func(s *netmap.Snapshot) { s.Services[4].Port++ }, []string{"node0-0", "node4-0"}},
+		"a relay of the center": {func(s *netmap.Snapshot) {
+			s.Nodes = append(s.Nodes, provisioning.Node{ID: "relay", Site: "site0", Kind: wire.Relay, PublicKey: keyOf(999), Address: v4(10<<24 | 20)})
+		}, []string{"relay"}},
+		"a workstation of a clinic": {func(s *netmap.Snapshot) { dialIn(s, 3, 0, wire.Workstation, 1) }, []string{"node0-0", "node3-0", "workstation3-0"}},
+		"a next key":                {func(s *netmap.Snapshot) { rotate(&s.Nodes[3], wire.RotateWait) }, []string{"node0-0", "node3-0"}},
+		"a signature":               {func(s *netmap.Snapshot) { s.Nodes[3].Member = &wire.SignedMember{} }, []string{"node0-0", "node3-0"}},
+		"what a box says of itself": {func(s *netmap.Snapshot) {
+			s.Nodes[3].Facts.WANs, s.Nodes[3].LastSeen = []netip.Prefix{prefix("192.0.2.0/24")}, issued
+		}, nil},
 		"a pool":     {func(s *netmap.Snapshot) { s.Ranges = s.Ranges[1:] }, []string{"node0-0", "node1-0", "node2-0", "node3-0", "node4-0", "node5-0"}},
 		"the hub":    {func(s *netmap.Snapshot) { s.Hub.ControlPort++ }, []string{"node0-0", "node1-0", "node2-0", "node3-0", "node4-0", "node5-0"}},
 		"the center": {func(s *netmap.Snapshot) { s.Sites[0].Endpoint = "" }, []string{"node0-0", "node1-0", "node2-0", "node3-0", "node4-0", "node5-0"}},

@@ -1,6 +1,7 @@
 package prove
 
 import (
+	"fmt"
 	"net/netip"
 	"reflect"
 	"slices"
@@ -37,22 +38,31 @@ func itself[T any](v T) T { return v }
 
 // nodeKey and hubPeerKey are what they are called after, but comparable.
 type nodeKey struct {
-	id, site        string
-	publicKey       wgkey.PublicKey
-	address, former netip.Addr
-	mapped          string
+	id, site           string
+	kind               wire.NodeKind
+	publicKey, nextKey wgkey.PublicKey
+	rotate             wire.RotateStep
+	address, former    netip.Addr
+	mapped             string
+	member             string
 }
 
 func nodeKeyOf(n Node) nodeKey {
-	return nodeKey{n.ID, n.Site, n.PublicKey, n.Address, n.Former, joined(n.Mapped)}
+	k := nodeKey{n.ID, n.Site, n.Kind, n.PublicKey, n.NextKey, n.Rotate, n.Address, n.Former, joined(n.Mapped), ""}
+	if n.Member != nil {
+		k.member = fmt.Sprintf("%q %q", n.Member.Payload, n.Member.Signature)
+	}
+	return k
 }
 
 type hubPeerKey struct {
-	publicKey wgkey.PublicKey
-	allowed   string
+	publicKey, nextKey wgkey.PublicKey
+	allowed            string
 }
 
-func hubPeerKeyOf(h HubPeer) hubPeerKey { return hubPeerKey{h.PublicKey, joined(h.AllowedIPs)} }
+func hubPeerKeyOf(h HubPeer) hubPeerKey {
+	return hubPeerKey{h.PublicKey, h.NextKey, joined(h.AllowedIPs)}
+}
 
 // joined is different for different lists.
 func joined(prefixes []netip.Prefix) string {

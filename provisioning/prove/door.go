@@ -27,6 +27,9 @@ func (p *Prover) proveOffers(r *report, d Node, s *mapState) {
 			r.bad(Deny, "the map of node %s of %s offers %s twice", d.ID, d.Site, o.Service)
 		}
 		seen[o.Service] = true
+		if !d.gateway() {
+			r.bad(Deny, "the map of node %s of %s, a %s, offers %s", d.ID, d.Site, d.named(), o.Service)
+		}
 		for _, place := range s.placesOf(o) {
 			if other, taken := at[place]; taken {
 				r.bad(Deny, "the map of node %s of %s offers %s at %v, where it has %s already", d.ID, d.Site, o.Service, place, other)
@@ -48,7 +51,7 @@ func (p *Prover) proveOffers(r *report, d Node, s *mapState) {
 	if state := p.sites[d.Site]; state != nil {
 		for name := range state.offers {
 			r.at.Service = name
-			if v, ok := p.service(name); ok && v.Site == d.Site && !seen[name] && len(p.users(v)) > 0 {
+			if v, ok := p.service(name); ok && v.Site == d.Site && !seen[name] && d.gateway() && len(p.users(v)) > 0 {
 				r.bad(Reachable, "the map of node %s of %s does not offer %s, which is granted", d.ID, d.Site, name)
 			}
 		}
@@ -82,10 +85,13 @@ func (p *Prover) proveAlso(r *report, d Node, o wire.Offer, v Service) {
 func (p *Prover) users(v Service) map[netip.Prefix]string {
 	out := map[netip.Prefix]string{}
 	for user := range p.services[v.Name].users {
-		if !p.meet(user, v.Site) {
+		if !p.may(v.Site, user) {
 			continue
 		}
 		for _, n := range p.nodesOf(user) {
+			if !n.uses(user == v.Site) {
+				continue
+			}
 			for _, q := range n.own() {
 				// Where two sites claim an address, it is always the same one's, whatever the order.
 				if other, taken := out[q]; !taken || user < other {
@@ -105,7 +111,7 @@ func (p *Prover) proveSources(r *report, d Node, o wire.Offer) {
 		r.at.Prefix = f.Prefix.String()
 		site, ok := want[f.Prefix]
 		switch {
-		case !ok && p.kindOf(d.Site) == wire.Clinic && p.kindOf(f.Site) == wire.Clinic:
+		case !ok && d.Site != f.Site && p.kindOf(d.Site) == wire.Clinic && p.kindOf(f.Site) == wire.Clinic:
 			r.bad(Isolated, "the clinic %s offers %s to %v of the clinic %s", d.Site, o.Service, f.Prefix, f.Site)
 		case !ok || site != f.Site:
 			r.bad(Deny, "node %s of %s offers %s to %v as %s, which no grant does", d.ID, d.Site, o.Service, f.Prefix, f.Site)
@@ -168,8 +174,11 @@ func (p *Prover) proveUses(r *report, d Node, s *mapState) {
 		case !ok || len(grants) == 0 || v.Site != u.Site:
 			r.bad(Deny, "the map of node %s of %s uses %s of %s, which is not granted", d.ID, d.Site, u.Service, u.Site)
 			continue
-		case !p.meet(v.Site, d.Site):
+		case !p.may(v.Site, d.Site):
 			r.bad(Isolated, "the clinic %s uses %s of %s", d.Site, u.Service, v.Site)
+			continue
+		case !d.uses(v.Site == d.Site):
+			r.bad(Deny, "the map of node %s of %s, a %s, uses %s of %s", d.ID, d.Site, d.named(), u.Service, v.Site)
 			continue
 		case seen[u.Service]:
 			r.bad(Deny, "the map of node %s of %s uses %s twice", d.ID, d.Site, u.Service)
@@ -191,7 +200,8 @@ func (p *Prover) proveUses(r *report, d Node, s *mapState) {
 	if state := p.sites[d.Site]; state != nil {
 		for name := range state.uses {
 			r.at.Service = name
-			if v, ok := p.service(name); ok && p.meet(v.Site, d.Site) && !seen[name] && len(p.nodesOf(v.Site)) > 0 {
+			v, ok := p.service(name)
+			if ok && p.may(v.Site, d.Site) && d.uses(v.Site == d.Site) && !seen[name] && len(p.gatewaysOf(v.Site)) > 0 {
 				r.bad(Reachable, "the map of node %s of %s lacks the use of %s of %s, which is granted", d.ID, d.Site, name, v.Site)
 			}
 		}

@@ -7,6 +7,7 @@ import (
 	"github.com/towpath/towpath/ipam/plandoc"
 	"github.com/towpath/towpath/provisioning"
 	"github.com/towpath/towpath/provisioning/netmap"
+	"github.com/towpath/towpath/provisioning/wire"
 )
 
 // Export makes the plan and the facts of a Snapshot, all but the maps. The nodes are those that the hub's device is told.
@@ -14,6 +15,7 @@ func Export(s netmap.Snapshot, hub []provisioning.Node) Input {
 	sites := make(map[string]string, len(s.Sites))
 	in := Input{Hub: &Hub{
 		Network: s.Network, PublicKey: s.Hub.PublicKey, Address: s.Hub.Address, ControlPort: s.Hub.ControlPort, Endpoints: s.Hub.Endpoints,
+		URLs: s.Hub.URLs, Seal: s.Hub.Seal,
 	}}
 	for _, v := range s.Sites {
 		sites[string(v.ID)] = v.Name
@@ -35,7 +37,16 @@ func Export(s netmap.Snapshot, hub []provisioning.Node) Input {
 	}
 	front := fronts(hub)
 	for _, v := range s.Nodes {
-		n := Node{ID: string(v.ID), Site: name(string(v.Site)), PublicKey: v.PublicKey, Address: v.Address, Former: v.Former}
+		if v.State != provisioning.NodeActive {
+			continue
+		}
+		n := Node{
+			ID: string(v.ID), Kind: v.Kind, Site: name(string(v.Site)), PublicKey: v.PublicKey, Rotate: v.Rotate, NextKey: v.NextKey,
+			Member: v.Member, Address: v.Address, Former: v.Former,
+		}
+		if n.Kind == wire.Gateway {
+			n.Kind = ""
+		}
 		if front[v.Site].ID == v.ID {
 			n.Mapped = mapped[v.Site]
 		}
@@ -56,7 +67,7 @@ func Export(s netmap.Snapshot, hub []provisioning.Node) Input {
 		in.Grants = append(in.Grants, Grant{Service: v, Site: name(string(g.Site)), LANPort: g.LANPort, Created: utc(g.Created)})
 	}
 	for _, n := range hub {
-		in.HubPeers = append(in.HubPeers, HubPeer{PublicKey: n.PublicKey, AllowedIPs: hosts(n.Address, n.Former)})
+		in.HubPeers = append(in.HubPeers, HubPeer{PublicKey: n.PublicKey, NextKey: n.NextKey, AllowedIPs: hosts(n.Address, n.Former)})
 	}
 	return in
 }
@@ -73,10 +84,13 @@ func entryOf(r provisioning.Range, owner string) plandoc.Entry {
 	return e
 }
 
-// fronts are the first nodes by address.
+// fronts are the first gateways by address.
 func fronts(nodes []provisioning.Node) map[provisioning.SiteID]provisioning.Node {
 	out := make(map[provisioning.SiteID]provisioning.Node, len(nodes))
 	for _, n := range nodes {
+		if n.Kind != wire.Gateway {
+			continue
+		}
 		if first, ok := out[n.Site]; !ok || n.Address.Less(first.Address) {
 			out[n.Site] = n
 		}

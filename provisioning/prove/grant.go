@@ -25,18 +25,20 @@ func (p *Prover) proveGrant(r *report, k grantKey) {
 	case !ok:
 		r.bad(Reachable, "the service %s granted to %s is not there, or more than once", k.service, k.site)
 		return
-	case v.Site == k.site:
-		r.bad(Deny, "the service %s is granted to its own site %s", k.service, k.site)
-		return
-	case p.kindOf(k.site) == wire.Clinic && p.kindOf(v.Site) == wire.Clinic:
+	case v.Site != k.site && p.kindOf(k.site) == wire.Clinic && p.kindOf(v.Site) == wire.Clinic:
 		r.bad(Isolated, "the service %s of the clinic %s is granted to the clinic %s", k.service, v.Site, k.site)
 		return
 	case p.kindOf(k.site) == "" || p.kindOf(v.Site) == "":
 		r.bad(Reachable, "the grant of %s to %s links a site that is not there, or more than once", k.service, k.site)
 		return
 	}
-	users := p.nodesOf(k.site)
-	if len(users) == 0 || len(p.nodesOf(v.Site)) == 0 {
+	var users []Node
+	for _, n := range p.nodesOf(k.site) {
+		if n.uses(k.site == v.Site) {
+			users = append(users, n)
+		}
+	}
+	if len(users) == 0 || len(p.gatewaysOf(v.Site)) == 0 {
 		r.pending = 1
 		return
 	}

@@ -1,6 +1,7 @@
 package prove
 
 import (
+	"bytes"
 	"net/netip"
 	"slices"
 	"time"
@@ -36,23 +37,27 @@ type Hub struct {
 	PublicKey   wgkey.PublicKey `json:"public_key"`
 	Address     netip.Addr      `json:"address"`
 	ControlPort uint16          `json:"control_port"`
-	// Endpoints are not part of the proof, but they are in the maps, see Affected.
+	// Endpoints, URLs and Seal are not part of the proof, but they are in the maps, see Affected.
 	Endpoints []string `json:"endpoints,omitempty"`
+	URLs      []string `json:"urls,omitempty"`
+	Seal      []byte   `json:"seal,omitempty"`
 }
 
 func (h Hub) equal(o Hub) bool {
 	return h.Network == o.Network && h.PublicKey == o.PublicKey && h.Address == o.Address && h.ControlPort == o.ControlPort &&
-		slices.Equal(h.Endpoints, o.Endpoints)
+		slices.Equal(h.Endpoints, o.Endpoints) && slices.Equal(h.URLs, o.URLs) && bytes.Equal(h.Seal, o.Seal)
 }
 
 // HubPeer is one peer of the hub.
 type HubPeer struct {
-	PublicKey  wgkey.PublicKey `json:"public_key"`
+	PublicKey wgkey.PublicKey `json:"public_key"`
+	// NextKey is what the Node will change to.
+	NextKey    wgkey.PublicKey `json:"next_key,omitzero"`
 	AllowedIPs []netip.Prefix  `json:"allowed_ips"`
 }
 
 func (h HubPeer) equal(o HubPeer) bool {
-	return h.PublicKey == o.PublicKey && slices.Equal(h.AllowedIPs, o.AllowedIPs)
+	return h.PublicKey == o.PublicKey && h.NextKey == o.NextKey && slices.Equal(h.AllowedIPs, o.AllowedIPs)
 }
 
 // Site is a place with its own network.
@@ -63,22 +68,33 @@ type Site struct {
 	Endpoint string `json:"endpoint,omitempty"`
 }
 
-// Node is an enrolled box.
+// Node is one that takes part in the network. Who waits or is quarantined is none.
 type Node struct {
-	ID        string          `json:"id"`
+	ID string `json:"id"`
+	// Kind is empty for a gateway.
+	Kind      wire.NodeKind   `json:"kind,omitempty"`
 	Site      string          `json:"site"`
 	PublicKey wgkey.PublicKey `json:"public_key"`
-	Address   netip.Addr      `json:"address"`
+	// Rotate and NextKey are how far a change of PublicKey is.
+	Rotate  wire.RotateStep `json:"rotate,omitempty"`
+	NextKey wgkey.PublicKey `json:"next_key,omitzero"`
+	// Member is not part of the proof, because it has a proof of its own: a signature. See Affected.
+	Member  *wire.SignedMember `json:"member,omitempty"`
+	Address netip.Addr         `json:"address"`
 	// Former is a second address while the Site is renumbered.
 	Former netip.Addr `json:"former,omitzero"`
 	// Mapped are prefixes that lead to the Site's LAN through this Node, see ipam.Mapping: the mapped allocations of the Site, all at its
-	// front, the first by address of its Nodes that the hub holds.
+	// front, the first by address of its gateways that the hub holds.
 	Mapped []netip.Prefix `json:"mapped,omitempty"`
 }
 
 func (n Node) equal(o Node) bool {
-	return n.ID == o.ID && n.Site == o.Site && n.PublicKey == o.PublicKey && n.Address == o.Address && n.Former == o.Former &&
-		slices.Equal(n.Mapped, o.Mapped)
+	return n.ID == o.ID && n.Kind == o.Kind && n.Site == o.Site && n.PublicKey == o.PublicKey && n.Rotate == o.Rotate && n.NextKey == o.NextKey &&
+		n.Address == o.Address && n.Former == o.Former && slices.Equal(n.Mapped, o.Mapped) && sameMember(n.Member, o.Member)
+}
+
+func sameMember(a, b *wire.SignedMember) bool {
+	return a == b || a != nil && b != nil && bytes.Equal(a.Payload, b.Payload) && bytes.Equal(a.Signature, b.Signature)
 }
 
 // own are the addresses that n has for itself, as prefixes.

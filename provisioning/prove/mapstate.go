@@ -104,7 +104,9 @@ type changes struct {
 
 func changesOf(a, b *mapState) changes {
 	c := changes{keys: map[wgkey.PublicKey]bool{}, services: map[string]bool{}, grants: map[grantKey]bool{}}
-	if a.m.Self != b.m.Self || a.m.Hub.Address != b.m.Hub.Address || !sameDoors(a.m.Offers, b.m.Offers) {
+	before, after := a.m.Self, b.m.Self
+	before.Member, after.Member = nil, nil
+	if before != after || a.m.Hub.Address != b.m.Hub.Address || !sameDoors(a.m.Offers, b.m.Offers) {
 		c.all = true
 		return c
 	}

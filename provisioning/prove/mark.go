@@ -54,16 +54,22 @@ func (p *Prover) markNode(v Node) {
 		p.site(n.Site).sound = nil
 		p.markSite(n.Site)
 		p.markKey(n.PublicKey)
+		if !n.NextKey.IsZero() {
+			p.markKey(n.NextKey)
+		}
 	}
 }
 
-// markKey has all looked at again that reads who has a key, and which node is the front of its site.
+// markKey has all looked at again that reads who has a key or will have it, and which node is the front of its site.
 func (p *Prover) markKey(k wgkey.PublicKey) {
 	p.mark("key", string(k[:]), "")
-	for id := range p.keys[k] {
-		p.mark("node", id, "")
-		for _, n := range p.nodeState(id).decls {
-			p.markSite(n.Site)
+	for _, claims := range []map[string]bool{p.keys[k], p.next[k]} {
+		for id := range claims {
+			p.mark("node", id, "")
+			for _, n := range p.nodeState(id).decls {
+				p.mark("key", string(n.PublicKey[:]), "")
+				p.markSite(n.Site)
+			}
 		}
 	}
 }

@@ -61,10 +61,17 @@ func (p *Prover) proveHubPeer(r *report, text string) {
 			continue // proveNode tells
 		}
 		r.at.Node, r.at.Site = n.ID, n.Site
+		if n.Kind == wire.Unmanaged {
+			if len(peers) > 0 {
+				r.bad(Allowed, "the hub holds the key of node %s of %s, which is unmanaged", n.ID, n.Site)
+			}
+			continue
+		}
 		if len(peers) != 1 {
 			p.hubPeerCount(r, n, len(peers))
 			continue
 		}
+		p.proveNext(r, n, peers[0].NextKey, "the hub")
 		own := n.own()
 		for i, a := range peers[0].AllowedIPs {
 			if !slices.Contains(own, a) || slices.Contains(peers[0].AllowedIPs[:i], a) {
@@ -77,6 +84,18 @@ func (p *Prover) proveHubPeer(r *report, text string) {
 				r.missing(Allowed, "the hub does not allow node %s of %s its address %v", n.ID, n.Site, a.Addr())
 			}
 		}
+	}
+}
+
+// proveNext holds that who knows a node's key knows its next one, and no other.
+func (p *Prover) proveNext(r *report, n Node, next wgkey.PublicKey, who string) {
+	want := p.nextKey(n)
+	switch {
+	case next == want:
+	case next.IsZero():
+		r.missing(Allowed, "%s does not hold the next key of node %s of %s", who, n.ID, n.Site)
+	default:
+		r.bad(Allowed, "%s holds a next key of node %s of %s that is not its own", who, n.ID, n.Site)
 	}
 }
 
@@ -160,6 +179,8 @@ func (p *Prover) proveNode(r *report, id string) {
 		r.bad(Identity, "a node of %s has no id", d.Site)
 	case d.PublicKey.IsZero():
 		r.bad(Identity, "the node %s of %s has no key", id, d.Site)
+	case !d.gateway() && !d.dials() && d.Kind != wire.Relay:
+		r.bad(Identity, "the node %s of %s is of no known kind, %q", id, d.Site, d.Kind)
 	case len(p.keys[d.PublicKey]) > 1 || d.PublicKey == p.hub.PublicKey:
 		r.bad(Identity, "the key of node %s of %s is another's, too", id, d.Site)
 	}
@@ -175,6 +196,9 @@ func (p *Prover) proveNode(r *report, id string) {
 	}
 	p.proveMapped(r, d)
 	r.at.Prefix = ""
+	if _, _, fault := p.rotation(d); fault != "" {
+		r.missing(Identity, "the node %s of %s %s", id, d.Site, fault)
+	}
 	if len(n.maps) == 0 {
 		r.missing(Identity, "the node %s of %s has no map", id, d.Site)
 		return
@@ -186,7 +210,7 @@ func (p *Prover) proveNode(r *report, id string) {
 	p.proveMap(r, d, n.maps[0])
 }
 
-// proveMapped holds that the mapped prefixes of a site are all at its front and nowhere else.
+// proveMapped holds that the mapped prefixes of a site are all at its front and nowhere else, and that no node is in one.
 func (p *Prover) proveMapped(r *report, d Node) {
 	mappings := p.mappings(d.Site)
 	front, ok := p.front(d.Site)
@@ -201,6 +225,10 @@ func (p *Prover) proveMapped(r *report, d Node) {
 		}
 	}
 	for _, m := range mappings {
+		if slices.ContainsFunc(d.own(), m.Mapped.Overlaps) {
+			r.at.Prefix = m.Mapped.String()
+			r.missing(Belonging, "the address of node %s of %s is in %v, which is mapped to %v", d.ID, d.Site, m.Mapped, m.LAN)
+		}
 		if ok && !slices.Contains(d.Mapped, m.Mapped) {
 			r.at.Prefix = m.Mapped.String()
 			r.bad(Reachable, "the node %s of %s does not answer for %v, which is mapped to %v", d.ID, d.Site, m.Mapped, m.LAN)
@@ -217,7 +245,11 @@ func (p *Prover) proveMap(r *report, d Node, s *mapState) {
 	}
 	says(m.Format == wire.Format, "its format", m.Format, wire.Format)
 	says(m.Network == p.hub.Network, "the network", m.Network, p.hub.Network)
+	step, next, _ := p.rotation(d)
+	says(m.Self.Kind == d.Kind, "the node's kind", m.Self.Kind, d.Kind)
 	says(m.Self.PublicKey == d.PublicKey, "the node's key", m.Self.PublicKey, d.PublicKey)
+	says(m.Self.Rotate == step, "the step of its key change", m.Self.Rotate, step)
+	says(m.Self.NextKey == next, "the node's next key", m.Self.NextKey, next)
 	says(m.Self.Address == d.Address, "the node's address", m.Self.Address, d.Address)
 	says(m.Self.Former == d.Former, "the node's former address", m.Self.Former, d.Former)
 	says(m.Self.Site == d.Site, "the node's site", m.Self.Site, d.Site)
@@ -226,27 +258,21 @@ func (p *Prover) proveMap(r *report, d Node, s *mapState) {
 	says(m.Hub.Address == p.hub.Address, "the hub's address", m.Hub.Address, p.hub.Address)
 	says(m.Hub.ControlPort == p.hub.ControlPort, "the hub's port", m.Hub.ControlPort, p.hub.ControlPort)
 	says(slices.Equal(m.Overlay, slices.Compact(slices.Clone(p.plan.pools))), "the overlay", m.Overlay, p.plan.pools)
-	linked := p.linked(d.Site)
-	p.provePeers(r, d, s, linked)
+	p.provePeers(r, d, s)
 	p.proveOffers(r, d, s)
 	p.proveUses(r, d, s)
 }
 
-// provePeers holds that the peers are exactly the nodes of the linked sites, each with its own key and prefixes.
-func (p *Prover) provePeers(r *report, d Node, s *mapState, linked map[string]bool) {
-	want := map[string]Node{}
-	for site := range linked {
-		for _, n := range p.nodesOf(site) {
-			want[n.ID] = n
-		}
-	}
-	used := p.used(d.Site)
+// provePeers holds that the peers are exactly those that the grants of the node's site make, each with its own keys and prefixes.
+func (p *Prover) provePeers(r *report, d Node, s *mapState) {
+	used := p.used(d)
+	want := p.peers(d, used)
 	p.proveDisjoint(r, d, s)
 	seen := make(map[string]bool, len(want))
 	for _, peer := range s.m.Peers {
 		far, expected := want[peer.Node]
 		if !expected {
-			p.unexpected(r, d, peer)
+			p.unexpected(r, d, peer, want)
 			continue
 		}
 		if seen[peer.Node] {
@@ -254,8 +280,12 @@ func (p *Prover) provePeers(r *report, d Node, s *mapState, linked map[string]bo
 		}
 		seen[peer.Node] = true
 		if peer.PublicKey != far.PublicKey || peer.Site != far.Site {
-			p.unexpected(r, d, peer)
+			p.unexpected(r, d, peer, want)
 		}
+		if peer.Kind != far.Kind {
+			r.bad(Identity, "the map of node %s of %s has node %s of %s as a %q, it is a %s", d.ID, d.Site, far.ID, far.Site, peer.Kind, far.named())
+		}
+		p.proveNext(r, far, peer.NextKey, "node "+d.ID+" of "+d.Site)
 		p.proveAllowed(r, d, peer, far, used[far.Site])
 	}
 	for id, far := range want {
@@ -328,15 +358,16 @@ func (s *mapState) holder(besides map[netip.Prefix]string, q netip.Prefix) strin
 }
 
 // unexpected words a peer that must not be there.
-func (p *Prover) unexpected(r *report, d Node, peer wire.Peer) {
+func (p *Prover) unexpected(r *report, d Node, peer wire.Peer, want map[string]Node) {
 	for _, id := range slices.Sorted(maps.Keys(p.keys[peer.PublicKey])) {
 		n, ok := p.node(id)
+		_, linked := want[id]
 		switch {
 		case !ok:
 			continue
 		case n.Site != d.Site && p.kindOf(n.Site) == wire.Clinic && p.kindOf(d.Site) == wire.Clinic:
 			r.bad(Isolated, "the map of node %s of the clinic %s holds the key of node %s of the clinic %s", d.ID, d.Site, id, n.Site)
-		case !p.linked(d.Site)[n.Site]:
+		case !linked:
 			r.bad(Deny, "the map of node %s of %s holds the key of node %s of %s, and no grant links the two", d.ID, d.Site, id, n.Site)
 		default:
 			r.bad(Allowed, "the map of node %s of %s has the key of node %s of %s for the peer %s of %s", d.ID, d.Site, id, n.Site, peer.Node, peer.Site)

@@ -7,11 +7,11 @@ import (
 	"github.com/towpath/towpath/ipam"
 )
 
-// front is the node to which all leads that leads to a site, but for its other nodes' own addresses.
+// front is the gateway to which all leads that leads to a site, but for its other nodes' own addresses.
 func (p *Prover) front(site string) (Node, bool) {
 	var first Node
 	found := false
-	for _, n := range p.nodesOf(site) {
+	for _, n := range p.gatewaysOf(site) {
 		if len(p.hubPeers[n.PublicKey]) > 0 && (!found || n.Address.Less(first.Address)) {
 			first, found = n, true
 		}
@@ -51,7 +51,7 @@ func (p *Prover) extras(site string) []netip.Prefix {
 	return s.extras
 }
 
-// places are where a service is besides its port at its site's nodes.
+// places are where a service is besides its port at its site's gateways.
 func (p *Prover) places(v Service) []netip.AddrPort {
 	var out []netip.AddrPort
 	if v.Address.IsValid() {
@@ -75,7 +75,7 @@ func (p *Prover) places(v Service) []netip.AddrPort {
 
 // isAt reports whether a service may be at a place, according to its site.
 func (p *Prover) isAt(v Service, place netip.AddrPort) bool {
-	return place.Port() == v.Port && slices.ContainsFunc(p.nodesOf(v.Site), func(n Node) bool { return n.Address == place.Addr() }) ||
+	return place.Port() == v.Port && slices.ContainsFunc(p.gatewaysOf(v.Site), func(n Node) bool { return n.Address == place.Addr() }) ||
 		slices.Contains(p.places(v), place)
 }
 

@@ -40,12 +40,15 @@ type Prover struct {
 	services map[string]*serviceState
 	grants   map[grantKey][]Grant
 	keys     map[wgkey.PublicKey]map[string]bool // the Nodes that claim a key
+	next     map[wgkey.PublicKey]map[string]bool // those that claim one as the next
 	hubPeers map[wgkey.PublicKey][]HubPeer
 	dirty    map[unit]bool
 	results  map[unit]result
 	counts   Counts
 	named    int
 	waiting  int
+	// unmanaged are the Nodes of that kind.
+	unmanaged int
 }
 
 type siteState struct {
@@ -93,7 +96,7 @@ func NewProver() (*Prover, error) {
 	return &Prover{
 		plan: plan, facts: newBag(), maps: newBag(),
 		sites: map[string]*siteState{}, nodes: map[string]*nodeState{}, services: map[string]*serviceState{},
-		grants: map[grantKey][]Grant{}, keys: map[wgkey.PublicKey]map[string]bool{},
+		grants: map[grantKey][]Grant{}, keys: map[wgkey.PublicKey]map[string]bool{}, next: map[wgkey.PublicKey]map[string]bool{},
 		hubPeers: map[wgkey.PublicKey][]HubPeer{},
 		dirty:    map[unit]bool{{kind: "hub"}: true}, results: map[unit]result{},
 	}, nil
@@ -144,7 +147,32 @@ func each[T any](list []T, do func(T) error) error {
 
 // Prove looks at all that changed since the last call. The error is a *RefutedError.
 func (p *Prover) Prove(s Stamp) (Certificate, error) {
+	bad := p.look(nil)
+	if len(bad) > 0 {
+		slices.SortFunc(bad, CounterExample.compare)
+		total := len(bad)
+		return Certificate{}, &RefutedError{CounterExamples: bad[:min(total, MaxCounterExamples)], Total: total}
+	}
+	return p.certificate(s), nil
+}
+
+// Without looks at all that changed but the maps of some Nodes, which are to come with a later Update, and returns what is unsafe
+// (CounterExample.Safety) of all others. What it finds of a Node's map does not rest on the maps of others, so that those of which it finds
+// nothing are as safe as Prove will say.
+func (p *Prover) Without(later map[string]bool) []CounterExample {
+	bad := slices.DeleteFunc(p.look(later), func(c CounterExample) bool { return !c.Safety() })
+	slices.SortFunc(bad, CounterExample.compare)
+	return bad
+}
+
+// look proves what changed, but the maps of some Nodes, and returns all that is known to be wrong.
+func (p *Prover) look(later map[string]bool) []CounterExample {
+	left := map[unit]bool{}
 	for u := range p.dirty {
+		if u.kind == "node" && later[u.a] {
+			left[u] = true
+			continue
+		}
 		old := p.results[u]
 		now := p.prove(u)
 		p.named += now.named - old.named
@@ -156,21 +184,19 @@ func (p *Prover) Prove(s Stamp) (Certificate, error) {
 			p.results[u] = now
 		}
 	}
-	clear(p.dirty)
+	p.dirty = left
 	bad := p.plan.check()
 	for u, r := range p.results {
+		if left[u] {
+			continue
+		}
 		bad = append(bad, r.bad...)
 		// The words about what is wrong may rest on more than what would make it right.
 		if len(r.bad) > 0 {
 			p.dirty[u] = true
 		}
 	}
-	if len(bad) > 0 {
-		slices.SortFunc(bad, CounterExample.compare)
-		total := len(bad)
-		return Certificate{}, &RefutedError{CounterExamples: bad[:min(total, MaxCounterExamples)], Total: total}
-	}
-	return p.certificate(s), nil
+	return bad
 }
 
 func (p *Prover) certificate(s Stamp) Certificate {
@@ -195,6 +221,9 @@ func (p *Prover) certificate(s Stamp) Certificate {
 	}
 	if p.named > 0 {
 		c.Assumed = append(c.Assumed, fmt.Sprintf("%d offers name their target; the site's own name server answers with LAN addresses.", p.named))
+	}
+	if p.unmanaged > 0 {
+		c.Assumed = append(c.Assumed, fmt.Sprintf("%d unmanaged devices get no maps; what theirs would say holds for what gateways let them do, whatever they send.", p.unmanaged))
 	}
 	if p.waiting > 0 {
 		c.Assumed = append(c.Assumed, fmt.Sprintf("%d times a node may use a service and neither side has an endpoint; a path between them is found at run time.", p.waiting))
@@ -280,35 +309,6 @@ func (p *Prover) nodesOf(site string) []Node {
 	}
 	slices.SortFunc(out, func(a, b Node) int { return cmp.Compare(a.ID, b.ID) })
 	s.sound = out
-	return out
-}
-
-// meet reports whether a Grant may link two sites.
-func (p *Prover) meet(a, b string) bool {
-	return a != b && (p.kindOf(a) == wire.Center || p.kindOf(b) == wire.Center)
-}
-
-// linked are the sites that a sound Grant links with a site.
-func (p *Prover) linked(site string) map[string]bool {
-	out := map[string]bool{}
-	for other := range p.neighbors(site) {
-		if p.meet(site, other) {
-			out[other] = true
-		}
-	}
-	return out
-}
-
-// used are the sites that a sound Grant lets a site use something of.
-func (p *Prover) used(site string) map[string]bool {
-	out := map[string]bool{}
-	if s := p.sites[site]; s != nil {
-		for name := range s.uses {
-			if v, ok := p.service(name); ok && p.meet(v.Site, site) {
-				out[v.Site] = true
-			}
-		}
-	}
 	return out
 }
 

@@ -8,6 +8,7 @@ import (
 	"github.com/towpath/towpath/ipam"
 	"github.com/towpath/towpath/ipam/plandoc"
 	"github.com/towpath/towpath/provisioning/wire"
+	"github.com/towpath/towpath/tunnel/wgkey"
 )
 
 // site returns the state of a site that anything may name.
@@ -143,13 +144,23 @@ func (p *Prover) addNode(v Node) error {
 	n := p.nodeState(v.ID)
 	n.decls = append(n.decls, v)
 	p.site(v.Site).nodes[v.ID] = true
-	if p.keys[v.PublicKey] == nil {
-		p.keys[v.PublicKey] = map[string]bool{}
+	claim(p.keys, v.PublicKey, v.ID)
+	if !v.NextKey.IsZero() {
+		claim(p.next, v.NextKey, v.ID)
 	}
-	p.keys[v.PublicKey][v.ID] = true
 	p.counts.Nodes++
+	if v.Kind == wire.Unmanaged {
+		p.unmanaged++
+	}
 	p.markNode(v)
 	return p.fact("node", v, (*bag).add)
+}
+
+func claim(keys map[wgkey.PublicKey]map[string]bool, k wgkey.PublicKey, id string) {
+	if keys[k] == nil {
+		keys[k] = map[string]bool{}
+	}
+	keys[k][id] = true
 }
 
 func (p *Prover) removeNode(v Node) error {
@@ -164,7 +175,13 @@ func (p *Prover) removeNode(v Node) error {
 	if !slices.ContainsFunc(n.decls, func(o Node) bool { return o.PublicKey == v.PublicKey }) {
 		delete(p.keys[v.PublicKey], v.ID)
 	}
+	if !slices.ContainsFunc(n.decls, func(o Node) bool { return o.NextKey == v.NextKey }) {
+		delete(p.next[v.NextKey], v.ID)
+	}
 	p.counts.Nodes--
+	if v.Kind == wire.Unmanaged {
+		p.unmanaged--
+	}
 	return p.fact("node", v, (*bag).remove)
 }
 

@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/netip"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -29,6 +31,9 @@ func compiled(t fataler, s netmap.Snapshot) prove.Input {
 	x := netmap.NewIndex(s)
 	in := prove.Export(s, x.Nodes())
 	for _, n := range s.Nodes {
+		if n.State != provisioning.NodeActive {
+			continue
+		}
 		m, err := x.Compile(n.ID, issued, issued.Add(time.Hour))
 		if err != nil {
 			t.Fatal(err)
@@ -127,6 +132,52 @@ func addSite(s *netmap.Snapshot, i int, kind wire.SiteKind, nodes int) {
 	}
 }
 
+// dialIn gives a site a range for single computers and so many nodes of a kind in it, the first at a number.
+func dialIn(s *netmap.Snapshot, i, first int, kind wire.NodeKind, nodes int) {
+	base := uint32(10<<24 | 74<<16 | i<<4)
+	q := netip.PrefixFrom(v4(base), 28)
+	if !slices.ContainsFunc(s.Ranges, func(r provisioning.Range) bool { return r.Prefix == q }) {
+		allot(s, i, provisioning.PurposeWorkstation, q)
+	}
+	for n := first; n < first+nodes; n++ {
+		s.Nodes = append(s.Nodes, provisioning.Node{
+			ID: provisioning.NodeID(fmt.Sprintf("%s%d-%d", kind, i, n)), Site: provisioning.SiteID(fmt.Sprintf("site%d", i)), Kind: kind,
+			PublicKey: keyOf(10_000 + i*16 + n), Address: v4(base + 1 + uint32(n)),
+		})
+	}
+}
+
+// members draws nodes that are no gateways, changes of keys in flight, and nodes that wait or are quarantined.
+func members(t *rapid.T, s *netmap.Snapshot) {
+	for i := range s.Sites {
+		first := 0
+		for _, kind := range []wire.NodeKind{wire.Workstation, wire.Unmanaged, wire.Relay} {
+			nodes := max(0, rapid.IntRange(-2, 2).Draw(t, "members"))
+			dialIn(s, i, first, kind, nodes)
+			first += nodes
+		}
+	}
+	for i := range s.Nodes {
+		n := &s.Nodes[i]
+		if n.Kind != wire.Unmanaged {
+			rotate(n, rapid.SampledFrom([]wire.RotateStep{"", "", "", wire.RotateMake, wire.RotateWait, wire.RotateTurn}).Draw(t, "rotate"))
+		}
+		// The first nodes of the center and of two clinics stay, see genSnapshot.
+		if !strings.HasSuffix(string(n.ID), "-0") || n.Kind != wire.Gateway {
+			n.State = rapid.SampledFrom([]provisioning.NodeState{"", "", "", provisioning.NodeWaiting, provisioning.NodeQuarantined}).Draw(t, "state")
+		}
+		n.Member = rapid.SampledFrom([]*wire.SignedMember{nil, {Payload: []byte(n.ID)}}).Draw(t, "signed")
+	}
+}
+
+// rotate takes a node to a step.
+func rotate(n *provisioning.Node, step wire.RotateStep) {
+	if n.Rotate, n.NextKey = step, (wgkey.PublicKey{}); step == wire.RotateWait || step == wire.RotateTurn {
+		n.NextKey = n.PublicKey
+		n.NextKey[16] = 1
+	}
+}
+
 func v4(u uint32) netip.Addr {
 	var a [4]byte
 	binary.BigEndian.PutUint32(a[:], u)
@@ -170,6 +221,7 @@ func genSnapshot() *rapid.Generator[netmap.Snapshot] {
 			s.Services = append(s.Services, service(i, site, rapid.SampledFrom([]wire.Protocol{wire.DICOM, wire.HL7}).Draw(t, "protocol")))
 		}
 		granted := map[[2]int]bool{}
+		own := rapid.Bool().Draw(t, "own services are granted")
 		grant := func(v, site int) {
 			owner := s.Services[v].Site
 			user := s.Sites[site]
@@ -179,7 +231,10 @@ func genSnapshot() *rapid.Generator[netmap.Snapshot] {
 					clinics = false
 				}
 			}
-			if owner == user.ID || clinics || granted[[2]int{v, site}] {
+			if owner == user.ID {
+				clinics = !own
+			}
+			if clinics || granted[[2]int{v, site}] {
 				return
 			}
 			granted[[2]int{v, site}] = true
@@ -189,6 +244,9 @@ func genSnapshot() *rapid.Generator[netmap.Snapshot] {
 				port = 2575
 			}
 			s.Grants = append(s.Grants, provisioning.Grant{Service: s.Services[v].ID, Site: user.ID, LANPort: port, Created: issued})
+		}
+		if rapid.Bool().Draw(t, "with members") {
+			members(t, &s)
 		}
 		if rapid.IntRange(0, 2).Draw(t, "further") > 0 {
 			further(t, &s)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"log/slog"
 	"net/http"
-	"net/netip"
 	"sync"
 	"testing"
 	"time"
@@ -104,7 +103,7 @@ func (n *Network) Site(t testing.TB, s coordinator.NewSite) coordinator.SiteInfo
 // Token makes a token for a Site.
 func (n *Network) Token(t testing.TB, site string) wire.Token {
 	t.Helper()
-	_, token, err := n.CreateToken(context.WithoutCancel(t.Context()), Actor, site, 0, netip.Addr{})
+	_, token, err := n.CreateToken(context.WithoutCancel(t.Context()), Actor, coordinator.NewToken{Site: site})
 	if err != nil {
 		t.Fatalf("create a token for %s: %v", site, err)
 	}

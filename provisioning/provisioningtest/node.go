@@ -58,7 +58,13 @@ func (n *Network) Node(t testing.TB, site string) *Node {
 	return b
 }
 
-// Enroll speaks the whole enrolment: identity, sealed request, sealed answer, signed map. A refusal is a *wire.Refusal.
+// Waiting is the answer to a box that has to wait for an operator.
+type Waiting struct{ wire.Wait }
+
+func (w *Waiting) Error() string { return w.Message }
+
+// Enroll speaks the whole enrolment: identity, sealed request, sealed answer, signed map. A refusal is a *wire.Refusal, and a *Waiting says
+// that the box has to ask again.
 func (b *Node) Enroll(ctx context.Context, token wire.Token, facts wire.Facts) error {
 	pub, err := b.Key.Public()
 	if err != nil {
@@ -93,6 +99,9 @@ func (b *Node) EnrollWith(ctx context.Context, token wire.Token, req wire.Enroll
 	}
 	if answer.Error != nil {
 		return answer.Error
+	}
+	if answer.Wait != nil {
+		return &Waiting{*answer.Wait}
 	}
 	b.Network = id.Network
 	if _, err := b.take(wire.Frame{NetMap: answer.NetMap}); err != nil {

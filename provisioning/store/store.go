@@ -59,6 +59,8 @@ type Meta interface {
 	Generation() (uint64, error)
 	// Bump raises the generation by one for this transaction, once however often it is called, and returns it.
 	Bump() (uint64, error)
+	// Rise is Bump that leads above another generation, which is below 2^62.
+	Rise(above uint64) (uint64, error)
 	// Setting reads a value; ErrNotFound if it was never set.
 	Setting(key string) (string, error)
 	SetSetting(key, value string) error
@@ -105,7 +107,7 @@ type Tokens interface {
 	ByID(provisioning.TokenID) (provisioning.Token, error)
 	List() ([]provisioning.Token, error) // newest first
 	// Use adds to the uses of a token; ErrExists if it has reached its limit or was revoked.
-	Use(id provisioning.TokenID, by provisioning.NodeID, at time.Time) error
+	Use(provisioning.TokenID, provisioning.TokenUse) error
 	// Revoke withdraws a token; the first time stays.
 	Revoke(id provisioning.TokenID, at time.Time) error
 	RemoveOf(provisioning.SiteID) error

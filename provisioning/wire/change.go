@@ -29,7 +29,7 @@ func (s Signed) Since(base ContentHash, old, m NetMap) (Change, error) {
 	if err != nil {
 		return Change{}, fmt.Errorf("encode the diff: %w", err)
 	}
-	return Change{Base: base, Diff: d, Signature: s.Signature}, nil
+	return Change{Base: base, Diff: d, Signature: s.Signature, Delegation: s.Delegation}, nil
 }
 
 // Open makes the new map of the one that the Node has and verifies it as Signed.Open does. It returns also the form to be stored. Every
@@ -53,7 +53,7 @@ func (c Change) Open(key ed25519.PublicKey, have NetMap, hash ContentHash) (NetM
 	if err != nil {
 		return fail(err)
 	}
-	s := Signed{Payload: e.Payload, Signature: c.Signature}
+	s := Signed{Payload: e.Payload, Signature: c.Signature, Delegation: c.Delegation}
 	if m, err = s.Open(key); err != nil {
 		return fail(err)
 	}

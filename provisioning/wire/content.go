@@ -45,7 +45,7 @@ func Encode(m NetMap) (Encoded, error) {
 	return Encoded{Payload: p, Hash: contentOf(p)}, nil
 }
 
-// Sign signs e with the network's key.
+// Sign signs e with the network's key, or one that has a Delegation, which the caller then sets.
 func (e Encoded) Sign(key ed25519.PrivateKey) Signed {
 	return Signed{Payload: e.Payload, Signature: ed25519.Sign(key, append([]byte(netMapContext), e.Payload...))}
 }

@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"bytes"
 	"fmt"
 	"reflect"
 )
@@ -8,7 +9,10 @@ import (
 // Diff leads from one NetMap of a Node to another. It says nothing of whether either is to be trusted: see Change.
 type Diff struct {
 	// Head is the new map without its Peers, Offers and Uses.
-	Head   NetMap          `json:"head"`
+	Head NetMap `json:"head"`
+	// SameSeal means that Hub.Seal, which is most of what a small change would carry, is that of the old map and left out of Head.
+	SameSeal bool `json:"same_seal,omitempty"`
+
 	Peers  ListDiff[Peer]  `json:"peers,omitzero"`
 	Offers ListDiff[Offer] `json:"offers,omitzero"`
 	Uses   ListDiff[Use]   `json:"uses,omitzero"`
@@ -37,6 +41,9 @@ func MakeDiff(old, to NetMap) Diff {
 		}),
 	}
 	d.Head.Peers, d.Head.Offers, d.Head.Uses = nil, nil, nil
+	if len(to.Hub.Seal) > 0 && bytes.Equal(old.Hub.Seal, to.Hub.Seal) {
+		d.Head.Hub.Seal, d.SameSeal = nil, true
+	}
 	d.diffOffers(old.Offers, to.Offers)
 	return d
 }
@@ -89,6 +96,9 @@ func same[T any](a, b T) bool { return reflect.DeepEqual(a, b) }
 // have together. An error means that d was not made for old.
 func Apply(old NetMap, d Diff) (NetMap, error) {
 	m := d.Head
+	if d.SameSeal {
+		m.Hub.Seal = old.Hub.Seal
+	}
 	var err error
 	if m.Peers, err = d.Peers.apply(old.Peers); err != nil {
 		return NetMap{}, fmt.Errorf("peers: %w", err)

@@ -81,7 +81,7 @@ func netMap(t *rapid.T, label string) wire.NetMap {
 	return wire.NetMap{
 		Format: wire.Format, Network: "net", Generation: rapid.Uint64().Draw(t, label+" generation"), Issued: at, Expires: at.Add(time.Hour),
 		Self:    wire.Self{Node: "n", Site: rapid.SampledFrom([]string{"a", `x"generation":"self":<`}).Draw(t, label+" self"), Address: netip.MustParseAddr("10.0.0.9")},
-		Hub:     wire.Hub{Endpoints: rapid.SampledFrom([][]string{nil, {}, {"a:1"}}).Draw(t, label+" hub")},
+		Hub:     wire.Hub{Endpoints: rapid.SampledFrom([][]string{nil, {}, {"a:1"}}).Draw(t, label+" hub"), Seal: rapid.SampledFrom([][]byte{nil, {1}, {2}}).Draw(t, label+" seal")},
 		Overlay: prefixes(t, label+" overlay"), Peers: list(t, label+" peers", peers), Offers: list(t, label+" offers", offers),
 		Uses: list(t, label+" uses", uses),
 	}

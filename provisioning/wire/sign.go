@@ -23,7 +23,7 @@ type Signed struct {
 	Delegation *Delegation `json:"delegation,omitempty"`
 }
 
-// Sign encodes and signs m with the network's key.
+// Sign encodes and signs m with the network's key, or one that has a Delegation, which the caller then sets.
 func Sign(m NetMap, key ed25519.PrivateKey) (Signed, error) {
 	p, err := json.Marshal(m)
 	if err != nil {
@@ -32,9 +32,17 @@ func Sign(m NetMap, key ed25519.PrivateKey) (Signed, error) {
 	return Signed{Payload: p, Signature: ed25519.Sign(key, append([]byte(netMapContext), p...))}, nil
 }
 
-// Open verifies s and decodes it. It refuses a Format above our own and a map of another network than the key's.
+// Open verifies s with the network's key and decodes it. It refuses a Format above our own and a map of another network than the key's.
+// What a delegated key has signed is NetMap.Delegated.
 func (s Signed) Open(key ed25519.PublicKey) (NetMap, error) {
-	if len(key) != ed25519.PublicKeySize || !ed25519.Verify(key, append([]byte(netMapContext), s.Payload...), s.Signature) {
+	signer := key
+	if s.Delegation != nil {
+		if err := s.Delegation.Verify(key); err != nil {
+			return NetMap{}, err
+		}
+		signer = s.Delegation.Key
+	}
+	if !verify(signer, netMapContext, s.Payload, s.Signature) {
 		return NetMap{}, ErrSignature
 	}
 	var m NetMap
@@ -47,7 +55,13 @@ func (s Signed) Open(key ed25519.PublicKey) (NetMap, error) {
 	if m.Network != NetworkID(key) {
 		return NetMap{}, fmt.Errorf("%w: the map is of network %s", ErrSignature, m.Network)
 	}
+	m.Delegated = s.Delegation != nil
 	return m, nil
+}
+
+// verify checks a signature over a context and a message; a key or signature of another size fits nothing.
+func verify(key ed25519.PublicKey, context string, message, signature []byte) bool {
+	return len(key) == ed25519.PublicKeySize && ed25519.Verify(key, append([]byte(context), message...), signature)
 }
 
 // NetworkID is the short name of the network that a signing key stands for: 16 base-32 letters of its SHA-256.

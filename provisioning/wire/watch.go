@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/url"
 	"strconv"
+	"strings"
 )
 
 // ErrOlder means that a map is older than the one that the Node has.
@@ -19,7 +20,7 @@ type Have struct {
 	Hash ContentHash
 	// Diffs says that the Node takes a Change for a map, and compares Frame.Hash with what it has.
 	Diffs bool
-	// Instance is drawn at random by each start of a Node's process, 1 to MaxInstance characters of printable ASCII: one that comes back
+	// Instance is drawn at random by each start of a Node's process, 1 to MaxInstance characters of printable ASCII without spaces: one that comes back
 	// after another was there means that two boxes have the same key. Empty if it is not told.
 	Instance string
 }
@@ -27,7 +28,7 @@ type Have struct {
 // MaxInstance is the length of Have.Instance.
 const MaxInstance = 32
 
-// Query is h as the query of PathWatch: have, hash and diff.
+// Query is h as the query of PathWatch: have, hash, diff and instance.
 func (h Have) Query() string {
 	q := url.Values{"have": {strconv.FormatUint(h.Generation, 10)}}
 	if !h.Hash.IsZero() {
@@ -35,6 +36,9 @@ func (h Have) Query() string {
 	}
 	if h.Diffs {
 		q.Set("diff", "1")
+	}
+	if h.Instance != "" {
+		q.Set("instance", h.Instance)
 	}
 	return q.Encode()
 }
@@ -54,6 +58,10 @@ func ParseHave(q url.Values) (Have, error) {
 		}
 	}
 	h.Diffs = q.Get("diff") == "1"
+	h.Instance = q.Get("instance")
+	if len(h.Instance) > MaxInstance || strings.ContainsFunc(h.Instance, func(r rune) bool { return r < '!' || r > '~' }) {
+		return Have{}, fmt.Errorf("instance is not 1 to %d characters of printable ASCII", MaxInstance)
+	}
 	return h, nil
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/url"
 	"slices"
+	"strings"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -15,6 +16,7 @@ import (
 func TestHaveTravelsAsAQuery(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		want := wire.Have{Generation: rapid.Uint64().Draw(t, "generation"), Diffs: rapid.Bool().Draw(t, "diffs")}
+		want.Instance = rapid.StringMatching(`[!-~]{0,32}`).Draw(t, "instance")
 		copy(want.Hash[:], rapid.SliceOfN(rapid.Byte(), 0, 32).Draw(t, "hash"))
 		q, err := url.ParseQuery(want.Query())
 		if err != nil {
@@ -24,7 +26,7 @@ func TestHaveTravelsAsAQuery(t *testing.T) {
 			t.Fatalf("%s became %+v (%v), want %+v", want.Query(), got, err, want)
 		}
 	})
-	for _, bad := range []string{"have=-1", "have=x", "hash=12", "hash=" + string(make([]byte, 64))} {
+	for _, bad := range []string{"have=-1", "have=x", "hash=12", "hash=" + string(make([]byte, 64)), "instance=a+b", "instance=%C3%B6", "instance=" + strings.Repeat("x", wire.MaxInstance+1)} {
 		q, err := url.ParseQuery(bad)
 		if err != nil {
 			t.Fatal(err)

@@ -13,6 +13,7 @@ import (
 	"github.com/towpath/towpath/tunnel"
 	"github.com/towpath/towpath/tunnel/internal/reach"
 	"github.com/towpath/towpath/tunnel/internal/wgo"
+	"github.com/towpath/towpath/tunnel/wgkey"
 )
 
 // Options are the parts that do not change during the life of a Device.
@@ -136,6 +137,15 @@ func (d *Device) start(mtu int) (*running, error) {
 
 // Status implements tunnel.Device. Before the first Configure it has the name of the backend only.
 func (d *Device) Status(ctx context.Context) (tunnel.Status, error) {
+	return d.status(ctx, (*wgo.Device).Status)
+}
+
+// StatusOf is Status for a few peers only. With thousands it costs less than half as much.
+func (d *Device) StatusOf(ctx context.Context, keys []wgkey.PublicKey) (tunnel.Status, error) {
+	return d.status(ctx, func(wg *wgo.Device) (tunnel.Status, error) { return wg.StatusOf(keys) })
+}
+
+func (d *Device) status(ctx context.Context, ask func(*wgo.Device) (tunnel.Status, error)) (tunnel.Status, error) {
 	if err := ctx.Err(); err != nil {
 		return tunnel.Status{}, err
 	}
@@ -146,7 +156,7 @@ func (d *Device) Status(ctx context.Context) (tunnel.Status, error) {
 	if r == nil {
 		return tunnel.Status{Backend: d.name}, nil
 	}
-	s, err := r.wg.Status()
+	s, err := ask(r.wg)
 	s.Backend = d.name
 	return s, err
 }

@@ -20,6 +20,7 @@ import (
 	"github.com/towpath/towpath/tunnel/internal/reach"
 	"github.com/towpath/towpath/tunnel/internal/wgo"
 	"github.com/towpath/towpath/tunnel/link"
+	"github.com/towpath/towpath/tunnel/wgkey"
 )
 
 const (
@@ -176,6 +177,15 @@ func explain(name string, err error) error {
 
 // Status implements tunnel.Device. Before the first Configure it has the name of the backend only.
 func (d *Device) Status(ctx context.Context) (tunnel.Status, error) {
+	return d.status(ctx, (*wgo.Device).Status)
+}
+
+// StatusOf is Status for a few peers only. With thousands it costs less than half as much.
+func (d *Device) StatusOf(ctx context.Context, keys []wgkey.PublicKey) (tunnel.Status, error) {
+	return d.status(ctx, func(wg *wgo.Device) (tunnel.Status, error) { return wg.StatusOf(keys) })
+}
+
+func (d *Device) status(ctx context.Context, ask func(*wgo.Device) (tunnel.Status, error)) (tunnel.Status, error) {
 	if err := ctx.Err(); err != nil {
 		return tunnel.Status{}, err
 	}
@@ -185,7 +195,7 @@ func (d *Device) Status(ctx context.Context) (tunnel.Status, error) {
 	var s tunnel.Status
 	var err error
 	if wg := d.wg.Load(); wg != nil {
-		s, err = wg.Status()
+		s, err = ask(wg)
 	}
 	s.Backend = "userspace " + d.name
 	return s, err

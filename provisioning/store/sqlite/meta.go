@@ -21,6 +21,22 @@ func (t *tx) Bump() (uint64, error) {
 	return t.generation, nil
 }
 
+// Rise implements store.Meta.
+func (t *tx) Rise(above uint64) (uint64, error) {
+	if t.generation > above {
+		return t.Bump()
+	}
+	if err := engine.CheckGeneration(above); err != nil {
+		return 0, err
+	}
+	if _, err := t.exec(`UPDATE network SET generation = ?`, above+1); err != nil {
+		return 0, engine.Wrap(err, "raise the generation")
+	}
+	t.generation = above + 1
+	t.bumped = true
+	return t.generation, nil
+}
+
 // Setting implements store.Meta.
 func (t *tx) Setting(key string) (string, error) {
 	v, err := one(t, text, `SELECT value FROM settings WHERE key = ?`, key)

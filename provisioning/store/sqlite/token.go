@@ -46,8 +46,8 @@ func (g tokens) List() ([]provisioning.Token, error) {
 	return v, engine.Wrap(err, "list the tokens")
 }
 
-func (g tokens) Use(id provisioning.TokenID, by provisioning.NodeID, at time.Time) error {
-	use, err := engine.UseDocument(by, at)
+func (g tokens) Use(id provisioning.TokenID, u provisioning.TokenUse) error {
+	use, err := engine.UseDocument(u)
 	if err != nil {
 		return engine.Wrap(err, "use the token %q", id)
 	}

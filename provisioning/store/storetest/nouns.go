@@ -175,12 +175,16 @@ func testTokens(t *testing.T, s store.Store) {
 	})
 
 	use := func(id provisioning.TokenID) func(store.Tx) error {
-		return func(tx store.Tx) error { return tx.Tokens().Use(id, "node_1", now().Add(time.Minute)) }
+		return func(tx store.Tx) error {
+			return tx.Tokens().Use(id, provisioning.TokenUse{Node: "node_1", At: now().Add(time.Minute), Key: wgkey.PublicKey{1, 2}})
+		}
 	}
 	update(t, s, use(fresh.ID))
 	refused(t, s, store.ErrExists, "used twice", use(fresh.ID))
 	update(t, s, use(old.ID))
-	update(t, s, func(tx store.Tx) error { return tx.Tokens().Use(old.ID, "node_2", now().Add(time.Hour)) })
+	update(t, s, func(tx store.Tx) error {
+		return tx.Tokens().Use(old.ID, provisioning.TokenUse{Node: "node_2", At: now().Add(time.Hour)})
+	})
 	refused(t, s, store.ErrExists, "used three times", use(old.ID))
 	fails(t, s, "a token for nobody", func(tx store.Tx) error {
 		k := token("nobody", now())
@@ -193,8 +197,8 @@ func testTokens(t *testing.T, s store.Store) {
 	refused(t, s, store.ErrNotFound, "use of no token", use("tok_none"))
 	refused(t, s, store.ErrNotFound, "revoke of no token", func(tx store.Tx) error { return tx.Tokens().Revoke("tok_none", now()) })
 
-	fresh.Uses = []provisioning.TokenUse{{Node: "node_1", At: now().Add(time.Minute)}}
-	old.Uses = []provisioning.TokenUse{{Node: "node_1", At: now().Add(time.Minute)}, {Node: "node_2", At: now().Add(time.Hour)}}
+	fresh.Uses = []provisioning.TokenUse{{Node: "node_1", At: now().Add(time.Minute), Key: wgkey.PublicKey{1, 2}}}
+	old.Uses = []provisioning.TokenUse{{Node: "node_1", At: now().Add(time.Minute), Key: wgkey.PublicKey{1, 2}}, {Node: "node_2", At: now().Add(time.Hour)}}
 	withdrawn.Revoked = now().Add(time.Minute)
 	view(t, s, func(tx store.Tx) error {
 		got, err := tx.Tokens().ByID(fresh.ID)

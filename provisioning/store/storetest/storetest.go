@@ -32,6 +32,7 @@ func Run(t *testing.T, open func(*testing.T) store.Store) {
 		{"Grants", testGrants},
 		{"Settings", testSettings},
 		{"Generation", testGeneration},
+		{"Rise", testRise},
 		{"ViewCannotWrite", testViewCannotWrite},
 		{"Rollback", testRollback},
 		{"RollbackOnPanic", testRollbackOnPanic},

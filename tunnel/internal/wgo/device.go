@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -120,17 +121,22 @@ func (d *Device) observe() (tunnel.Config, error) {
 }
 
 func (d *Device) get() (uapi.Device, error) {
+	var text bytes.Buffer
+	return d.read(&text, &text)
+}
+
+// read has the device write its state to w, which leaves in text what is of interest.
+func (d *Device) read(w io.Writer, text *bytes.Buffer) (uapi.Device, error) {
 	select {
 	case <-d.dev.Wait():
 		return uapi.Device{}, fmt.Errorf("WireGuard device: %w", net.ErrClosed)
 	default:
 	}
-	var text bytes.Buffer
-	if err := d.dev.IpcGetOperation(&text); err != nil {
+	if err := d.dev.IpcGetOperation(w); err != nil {
 		return uapi.Device{}, fmt.Errorf("read the state of WireGuard: %w", err)
 	}
 	defer clear(text.Bytes())
-	return uapi.Parse(&text)
+	return uapi.Parse(text)
 }
 
 // Status reports the device; the caller fills in Backend.
@@ -139,7 +145,44 @@ func (d *Device) Status() (tunnel.Status, error) {
 	if err != nil {
 		return tunnel.Status{}, err
 	}
-	st := tunnel.Status{ListenPort: s.ListenPort, Peers: make([]tunnel.PeerStatus, len(s.Peers))}
+	return report(s)
+}
+
+// StatusOf is Status for a few peers only, at less than half the cost when there are thousands. Peers that are not there are left out.
+func (d *Device) StatusOf(keys []wgkey.PublicKey) (tunnel.Status, error) {
+	f := filter{keys: make(map[string]bool, len(keys)), pass: true}
+	for _, k := range keys {
+		f.keys[k.Hex()] = true
+	}
+	s, err := d.read(&f, &f.text)
+	if err != nil {
+		return tunnel.Status{}, err
+	}
+	return report(s)
+}
+
+// filter lets the device itself and some of its peers through.
+type filter struct {
+	keys map[string]bool // in hexadecimal
+	pass bool            // the peer that is being written
+	text bytes.Buffer
+}
+
+// Write expects whole lines.
+func (f *filter) Write(text []byte) (int, error) {
+	for line := range bytes.Lines(text) {
+		if key, ok := bytes.CutPrefix(line, []byte("public_key=")); ok {
+			f.pass = f.keys[string(bytes.TrimSuffix(key, []byte("\n")))]
+		}
+		if f.pass {
+			f.text.Write(line)
+		}
+	}
+	return len(text), nil
+}
+
+func report(s uapi.Device) (st tunnel.Status, err error) {
+	st = tunnel.Status{ListenPort: s.ListenPort, Peers: make([]tunnel.PeerStatus, len(s.Peers))}
 	if !s.PrivateKey.IsZero() {
 		if st.PublicKey, err = s.PrivateKey.Public(); err != nil {
 			return tunnel.Status{}, err

@@ -25,6 +25,16 @@ const (
 // On a machine's own network stack the overlay stays unreachable after the process has ended, in order or not: what is meant for the tunnel
 // must not leave by another way because a service was stopped.
 func Device(backend, iface string, log *slog.Logger) (gateway.Device, string, error) {
+	return device(backend, iface, true, log)
+}
+
+// DialDevice is Device for a person's computer: there the overlay is reachable again, by whatever way there is, once the process has ended
+// in order.
+func DialDevice(backend, iface string, log *slog.Logger) (gateway.Device, string, error) {
+	return device(backend, iface, false, log)
+}
+
+func device(backend, iface string, keep bool, log *slog.Logger) (gateway.Device, string, error) {
 	why := "asked for"
 	if backend == Auto {
 		backend, why = choose()
@@ -38,7 +48,7 @@ func Device(backend, iface string, log *slog.Logger) (gateway.Device, string, er
 		}
 		return d, why, nil
 	case Userspace:
-		d, err := userspace.New(userspace.Options{Log: log, Interface: iface, KeepBlackhole: true})
+		d, err := userspace.New(userspace.Options{Log: log, Interface: iface, KeepBlackhole: keep})
 		if err != nil {
 			return nil, "", fmt.Errorf("make the userspace tunnel: %w", err)
 		}

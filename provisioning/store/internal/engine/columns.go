@@ -116,8 +116,9 @@ func AddrText(a netip.Addr) string {
 func MemberDocument(m *wire.SignedMember) ([]byte, error) { return json.Marshal(m) }
 
 // UseDocument encodes one use of a Token.
-func UseDocument(by provisioning.NodeID, at time.Time) ([]byte, error) {
-	return json.Marshal(provisioning.TokenUse{Node: by, At: at.UTC()})
+func UseDocument(u provisioning.TokenUse) ([]byte, error) {
+	u.At = u.At.UTC()
+	return json.Marshal(u)
 }
 
 // Document scans a column of JSON.

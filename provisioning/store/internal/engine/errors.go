@@ -26,6 +26,14 @@ func Orphan(err error) error {
 	return err
 }
 
+// CheckGeneration refuses what leaves no room in a signed 64-bit column.
+func CheckGeneration(g uint64) error {
+	if g >= 1<<62 {
+		return provisioning.Errorf(provisioning.Invalid, "%d is no generation", g)
+	}
+	return nil
+}
+
 // CheckAddress refuses what is no address on the overlay: IPv4 mapped into IPv6, a zone.
 func CheckAddress(a netip.Addr) error {
 	if !a.IsValid() || a.Is4In6() || a.Zone() != "" {

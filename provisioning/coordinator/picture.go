@@ -1,0 +1,125 @@
+package coordinator
+
+import (
+	"context"
+	"maps"
+	"slices"
+
+	"github.com/towpath/towpath/provisioning"
+	"github.com/towpath/towpath/provisioning/netmap"
+)
+
+// picture is the network at one generation, and what was proven of it. It does not change: what is late comes with another one.
+type picture struct {
+	*netmap.Index
+	proof Proof
+	// late are the Nodes whose maps are not proven yet, see publisher.
+	late map[provisioning.NodeID]bool
+	// steps led to this picture, oldest first.
+	steps []touch
+}
+
+// maxSteps is how many steps a picture knows. Who has missed more looks for itself.
+const maxSteps = 32
+
+// touch is whom the step from one picture to the next concerns.
+type touch struct {
+	from, to uint64
+	nodes    map[provisioning.NodeID]bool
+	all      bool
+}
+
+// touches reports whether the map of a Node may differ from that at the generation have, or may be held now and was not, or the other way
+// round.
+func (p *picture) touches(id provisioning.NodeID, have uint64) bool {
+	if have == p.Generation() {
+		return false
+	}
+	for _, s := range slices.Backward(p.steps) {
+		if s.all || s.nodes[id] {
+			return true
+		}
+		if s.from == have {
+			return false
+		}
+	}
+	return true
+}
+
+// follow makes the picture that comes after an old one, which is nil for the first.
+func (old *picture) follow(x *netmap.Index, proof Proof, affected []string, late map[provisioning.NodeID]bool) *picture {
+	p := &picture{Index: x, proof: proof, late: maps.Clone(late)}
+	if old == nil {
+		return p
+	}
+	t := touch{from: old.Generation(), to: x.Generation(), nodes: make(map[provisioning.NodeID]bool, len(affected))}
+	for _, id := range affected {
+		t.nodes[provisioning.NodeID(id)] = true
+	}
+	t.all = old.proof.HeldAll || proof.HeldAll
+	for _, list := range [][]provisioning.NodeID{old.proof.Held, proof.Held} {
+		for _, id := range list {
+			if old.proof.Holds(id) != proof.Holds(id) {
+				t.nodes[id] = true
+			}
+		}
+	}
+	p.steps = append(slices.Clone(old.steps[max(0, len(old.steps)-maxSteps+1):]), t)
+	return p
+}
+
+// newest returns the picture of the newest generation, with all that is proven of it.
+func (c *Coordinator) newest(ctx context.Context) (*picture, error) {
+	x, err := c.early(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return c.settle(x), nil
+}
+
+// prove is the first step to a new picture. What is not proven to be safe is not published.
+func (c *Coordinator) prove(x *netmap.Index, s netmap.Snapshot, step *netStep) *picture {
+	proof, affected, err := c.publisher.begin(x, s, step, c.stamp())
+	if err != nil {
+		c.log.Error("the network cannot be proven, so nothing of it is published", "generation", x.Generation(), "error", err)
+		proof = Proof{Generation: x.Generation(), HeldAll: true}
+	}
+	p := c.picture.follow(x, proof, affected, c.publisher.late)
+	if err != nil {
+		p.late = nil
+	}
+	if len(p.late) == 0 {
+		c.refuted(proof)
+	}
+	return p
+}
+
+// settle takes the second step, if it is still to be taken, and returns the picture or a newer one.
+func (c *Coordinator) settle(x *picture) *picture {
+	if len(x.late) == 0 {
+		return x
+	}
+	c.pictureMu.Lock()
+	defer c.pictureMu.Unlock()
+	early := c.picture
+	if len(early.late) == 0 {
+		return early
+	}
+	proof, err := c.publisher.finish(early.Index, c.stamp(), early.proof)
+	if err != nil {
+		c.log.Error("the network cannot be proven, so nothing of it is published", "generation", early.Generation(), "error", err)
+		proof.HeldAll = true
+	}
+	p := &picture{Index: early.Index, proof: proof, steps: early.steps}
+	c.refuted(proof)
+	c.picture = p
+	return p
+}
+
+// ready returns x, or a picture after it, in which the map of a Node is proven.
+func (c *Coordinator) ready(x *picture, id provisioning.NodeID) *picture {
+	if x.late[id] {
+		return c.settle(x)
+	}
+	return x
+}
