@@ -140,7 +140,9 @@ func (g *Gateway) Run(ctx context.Context) error {
 		return follower.Run(ctx)
 	})
 	group.Go(func() error { return g.reportLoop(ctx, g.coord) })
-	group.Go(func() error { return localapi.Serve(ctx, g.opt.Dir.Path(state.SocketFile), g) })
+	group.Go(func() error {
+		return localapi.Serve(ctx, g.opt.Dir.Path(state.SocketFile), g, localapi.QueuesOf(g.opt.Spool))
+	})
 	err := group.Wait()
 	if errors.Is(err, context.Canceled) {
 		err = nil
