@@ -67,6 +67,8 @@ type Options struct {
 	// LANAddress is where LAN listeners bind; the zero value means everywhere. LANAlso are further addresses, where there is one.
 	LANAddress netip.Addr
 	LANAlso    []netip.Addr
+	// Folders is where HL7 Services that are files have their folders; empty means a directory of Dir.
+	Folders string
 	// ListenPort is the WireGuard UDP port; 0 lets the system choose.
 	ListenPort uint16
 	MTU        int
@@ -93,6 +95,7 @@ type Gateway struct {
 	// instance tells this process from all others.
 	instance string
 	started  time.Time
+	hl7      reconcile.HL7
 
 	changed chan struct{} // a new map is in place
 	up      chan struct{} // closed when the first map was applied, as far as possible
@@ -132,8 +135,11 @@ func New(opt Options) (*Gateway, error) {
 	}
 	// The hub's address is fixed for the life of a network: the plan gives it to the coordinator once.
 	g.coord = control.NewHTTP(opt.Device.DialContext, netip.AddrPortFrom(m.Hub.Address, m.Hub.ControlPort).String())
+	if g.hl7, err = openHL7(opt); err != nil {
+		return nil, err
+	}
 	g.runner = reconcile.NewRunner(reconcile.RunnerConfig{
-		Device: opt.Device, LANNet: g.lan, OverlayNet: opt.Device, Queue: opt.Spool, Health: &g.health,
+		Device: opt.Device, LANNet: g.lan, OverlayNet: opt.Device, Queue: opt.Spool, HL7: g.hl7, Health: &g.health,
 		Log: opt.Log, OnSession: g.sessions.add,
 	})
 	held, err := wire.NewHeld(m)
@@ -148,6 +154,7 @@ func New(opt Options) (*Gateway, error) {
 func (g *Gateway) Run(ctx context.Context) error {
 	g.checkClock()
 	defer g.coord.Close()
+	defer func() { _ = g.hl7.Ledger.Close() }()
 	follower := control.Follower{Coordinator: g.coord, Have: g.have, Beat: g.beat, Frame: g.frame, State: g.connection, Log: g.opt.Log}
 
 	// The loop stops the runner itself, after everything that could still change it.
@@ -160,7 +167,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 	})
 	group.Go(func() error { return g.reportLoop(ctx, g.coord) })
 	group.Go(func() error { return g.standingLoop(ctx) })
-	group.Go(func() error { return localapi.Serve(ctx, g.opt.Dir.Path(state.SocketFile), g) })
+	group.Go(func() error { return localapi.Serve(ctx, g.opt.Dir.Path(state.SocketFile), g, localapi.QueuesOf(g.opt.Spool)) })
 	err := group.Wait()
 	if errors.Is(err, context.Canceled) {
 		err = nil

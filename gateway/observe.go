@@ -48,6 +48,7 @@ func (g *Gateway) observe(ctx context.Context) {
 	}
 	g.health.Keep(codePeer, codes)
 	g.observeQueues(m, now)
+	g.observeHL7(now)
 	g.observeExpiry(m, now)
 }
 
@@ -76,6 +77,7 @@ func (g *Gateway) observeQueues(m wire.NetMap, now time.Time) {
 	for _, u := range m.Uses {
 		served[reconcile.QueueName(u.Protocol, u.Service)] = u.Mode == wire.Queued
 	}
+	returnQueues(m, served)
 	var codes []string
 	for _, q := range g.opt.Spool.Stats() {
 		code := codeQueue + q.Queue

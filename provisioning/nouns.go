@@ -128,7 +128,9 @@ type Service struct {
 	// Receiver routes HL7 messages to this Service where several share a port, see wire.Use.
 	Receiver string
 	Mode     wire.Mode
-	// Target is host:port on the Site's LAN.
+	// HL7 are the options of an HL7 Service.
+	HL7 wire.HL7Options
+	// Target is host:port on the Site's LAN, or for HL7 a folder on its gateway, see wire.FolderTarget.
 	Target string
 	// Port is the TCP port on the overlay, unique within the Site.
 	Port uint16

@@ -46,7 +46,8 @@ func (s Service) Validate() error {
 		checkChoice("protocol", s.Protocol, wire.DICOM, wire.HL7),
 		checkChoice("mode", s.Mode, wire.Queued, wire.PassThrough),
 		s.checkAddressee(),
-		CheckTarget(s.Target),
+		s.checkHL7(),
+		s.checkTarget(),
 		checkPort("port on the overlay", s.Port),
 	)
 }

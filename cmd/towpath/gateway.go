@@ -33,6 +33,7 @@ func gatewayFlags() []cli.Flag {
 		&cli.StringFlag{Name: "backend", Value: box.Auto, Usage: "tunnel `BACKEND`: auto, userspace (network interface, needs root) or netstack (no privileges)"},
 		&cli.StringFlag{Name: "interface", Value: box.Interface, Usage: "`NAME` of the tunnel's network interface, where the backend has one"},
 		&cli.IntFlag{Name: "mtu", Usage: "inner MTU of the tunnel in `BYTES`; 1280 if not given"},
+		&cli.StringFlag{Name: "folders", Usage: "`DIR` for the folders of HL7 services that are files; one of the state directory if not given"},
 		&cli.Int64Flag{Name: "queue-max", Usage: "most `BYTES` the queue may hold; as much as the disk has, less 256 MiB, if not given"},
 	}
 }
@@ -72,6 +73,7 @@ type gatewayOptions struct {
 	Interface string
 	MTU       int
 	QueueMax  int64
+	Folders   string
 	Clock     machineClock
 	Ways      control.Ways
 	// Kind is what the state must be of; empty means a gateway.
@@ -82,7 +84,7 @@ type gatewayOptions struct {
 
 func gatewayConfig(c *cli.Context) (gatewayOptions, error) {
 	o := gatewayOptions{
-		Backend: c.String("backend"), Interface: c.String("interface"), MTU: c.Int("mtu"), QueueMax: c.Int64("queue-max"),
+		Backend: c.String("backend"), Interface: c.String("interface"), MTU: c.Int("mtu"), QueueMax: c.Int64("queue-max"), Folders: c.String("folders"),
 		Clock: clockOf(c),
 	}
 	var err error
@@ -164,7 +166,7 @@ func newGateway(ctx context.Context, dir *state.Dir, o gatewayOptions, log *slog
 	closers = append(closers, turning.Close)
 	g, err := gateway.New(gateway.Options{
 		Dir: dir, Identity: id, Device: turning, Spool: q, Backend: backend, LANAddress: o.LAN, LANAlso: o.LANAlso, ListenPort: o.Port, MTU: o.MTU,
-		Version: version, Clock: keeper, Ways: o.Ways, Log: log,
+		Folders: o.Folders, Version: version, Clock: keeper, Ways: o.Ways, Log: log,
 		Look: func() wire.Facts { return box.Facts(version, box.Interface, o.Interface) },
 	})
 	if err != nil {

@@ -22,21 +22,26 @@ A queued service answers the sender as soon as the data is safe on the sender's 
 application answer, which queries need. --fixed-address gives it an overlay address of its own, which stays when the site's box changes; its site
 needs a range for that ("towpath plan allocate SITE --purpose services").
 
+HL7 services that share a port are told apart by --receiver and --type; one with --copy takes what it matches besides the one that is meant. The
+target folder:NAME makes files of the messages on the site's own gateway. --acks makes a service the return route of its site: what the far
+application answered to messages of the site, whose gateway had answered them, is delivered there.
+
 Examples:
   towpath service add pacs --site center --dicom --ae-title PACS --target 192.168.10.5:104
-  towpath service add his --site center --hl7 --target his.local:2575 --fixed-address`,
-			Flags: []cli.Flag{
+  towpath service add his --site center --hl7 --target his.local:2575 --fixed-address
+  towpath service add findings --site clinic-north --hl7 --type ORU^R01 --target folder:findings`,
+			Flags: append([]cli.Flag{
 				dirFlag(), jsonFlag(),
 				&cli.StringFlag{Name: "site", Required: true, Usage: "`NAME` of the site that offers it"},
 				&cli.BoolFlag{Name: "dicom", Usage: "it speaks DICOM"},
 				&cli.BoolFlag{Name: "hl7", Usage: "it speaks HL7 v2 over MLLP"},
-				&cli.StringFlag{Name: "target", Required: true, Usage: "`HOST:PORT` on the site's LAN"},
+				&cli.StringFlag{Name: "target", Required: true, Usage: "`HOST:PORT` on the site's LAN, or folder:NAME (HL7)"},
 				&cli.StringFlag{Name: "ae-title", Usage: "its AE `TITLE` (DICOM); devices must call it so"},
 				&cli.StringFlag{Name: "receiver", Usage: "`APP` or APP^FACILITY of MSH-5 and MSH-6 that tells it apart from other HL7 services on one port"},
 				&cli.StringFlag{Name: "mode", Value: "queued", Usage: "`MODE`: queued or pass-through"},
 				&cli.BoolFlag{Name: "fixed-address", Usage: "give it an overlay address of its own, which the coordinator chooses"},
 				&cli.StringFlag{Name: "address", Usage: "give it this overlay `ADDRESS` of its own"},
-			},
+			}, hl7Flags()...),
 			Action: func(c *cli.Context) error {
 				a, err := args(c, "NAME")
 				if err != nil {
@@ -44,7 +49,7 @@ Examples:
 				}
 				n := adminapi.NewService{
 					Site: c.String("site"), Name: a[0], Target: c.String("target"), AETitle: c.String("ae-title"),
-					Receiver: c.String("receiver"), Mode: c.String("mode"), FixedAddress: c.Bool("fixed-address"),
+					Receiver: c.String("receiver"), Mode: c.String("mode"), FixedAddress: c.Bool("fixed-address"), HL7: hl7Options(c),
 				}
 				if n.Address, err = addressFlag(c); err != nil {
 					return err

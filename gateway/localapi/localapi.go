@@ -13,6 +13,8 @@ import (
 	"os"
 	"syscall"
 	"time"
+
+	"github.com/towpath/towpath/proxy/spool"
 )
 
 // Paths of the local API.
@@ -33,7 +35,7 @@ type Gateway interface {
 }
 
 // Serve answers at the socket until ctx is done. A socket left by a dead process is replaced.
-func Serve(ctx context.Context, path string, g Gateway) error {
+func Serve(ctx context.Context, path string, g Gateway, q Queues) error {
 	l, err := listen(ctx, path)
 	if err != nil {
 		return err
@@ -48,6 +50,7 @@ func Serve(ctx context.Context, path string, g Gateway) error {
 		}
 		answer(w, g.Probe(r.Context(), p))
 	})
+	handleQueues(mux, q)
 	srv := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}
 	stop := context.AfterFunc(ctx, func() { _ = srv.Close() })
 	defer stop()
@@ -91,7 +94,9 @@ type Client struct{ http http.Client }
 
 // NewClient returns a Client for the socket at path. It does not connect yet.
 func NewClient(path string) *Client {
-	return &Client{http: http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{
+	// No bound on the whole of an answer: a payload may take its time.
+	return &Client{http: http.Client{Transport: &http.Transport{
+		ResponseHeaderTimeout: 30 * time.Second,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			var d net.Dialer
 			return d.DialContext(ctx, "unix", path)
@@ -114,31 +119,50 @@ func (c *Client) Probe(ctx context.Context, p ProbeRequest) (ProbeResult, error)
 }
 
 func (c *Client) call(ctx context.Context, method, path string, in, out any) error {
+	resp, err := c.send(ctx, method, path, in)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	if err := json.NewDecoder(resp.Body).Decode(out); err != nil {
+		return fmt.Errorf("read the gateway's answer: %w", err)
+	}
+	return nil
+}
+
+// send returns the answer if it is a good one. The caller closes its body.
+func (c *Client) send(ctx context.Context, method, path string, in any) (*http.Response, error) {
 	var body io.Reader
 	if in != nil {
 		b, err := json.Marshal(in)
 		if err != nil {
-			return fmt.Errorf("encode the request: %w", err)
+			return nil, fmt.Errorf("encode the request: %w", err)
 		}
 		body = bytes.NewReader(b)
 	}
 	req, err := http.NewRequestWithContext(ctx, method, "http://gateway"+path, body)
 	if err != nil {
-		return fmt.Errorf("ask the gateway: %w", err)
+		return nil, fmt.Errorf("ask the gateway: %w", err)
 	}
 	resp, err := c.http.Do(req)
 	switch {
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
-		return ErrNotRunning
+		return nil, ErrNotRunning
 	case err != nil:
-		return fmt.Errorf("ask the gateway: %w", err)
+		return nil, fmt.Errorf("ask the gateway: %w", err)
+	case resp.StatusCode == http.StatusOK:
+		return resp, nil
 	}
 	defer func() { _ = resp.Body.Close() }()
-	if resp.StatusCode != http.StatusOK {
-		return fmt.Errorf("the gateway answered %s", resp.Status)
+	switch resp.StatusCode {
+	case http.StatusNotFound:
+		return nil, spool.ErrUnknown
+	case http.StatusConflict:
+		return nil, spool.ErrLeased
 	}
-	if err := json.NewDecoder(resp.Body).Decode(out); err != nil {
-		return fmt.Errorf("read the gateway's answer: %w", err)
+	var why string
+	if json.NewDecoder(io.LimitReader(resp.Body, maxBody)).Decode(&why) == nil && why != "" {
+		return nil, fmt.Errorf("the gateway answered: %s", why)
 	}
-	return nil
+	return nil, fmt.Errorf("the gateway answered %s", resp.Status)
 }

@@ -6,6 +6,7 @@ import (
 
 	"github.com/towpath/towpath/gateway/health"
 	"github.com/towpath/towpath/proxy"
+	"github.com/towpath/towpath/proxy/hl7"
 	"github.com/towpath/towpath/proxy/spool"
 )
 
@@ -28,6 +29,8 @@ type Status struct {
 	Services    []Service          `json:"services"`
 	Queues      []spool.QueueStats `json:"queues"`
 	Sessions    []Session          `json:"sessions"`
+	// HL7 counts what was unusual with messages, by service, since the gateway started.
+	HL7 []hl7.Counts `json:"hl7,omitempty"`
 }
 
 // Coordinator is the state of the control channel.

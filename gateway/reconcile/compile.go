@@ -39,6 +39,8 @@ type Desired struct {
 	Listeners []Listener
 	// Deliveries are sorted by queue.
 	Deliveries []Delivery
+	// Returns are where acknowledgments of messages go that the Site sent, in the order of the map.
+	Returns []Return
 	// Problems are parts of the map that make no sense by themselves and were left out.
 	Problems []Problem
 }
@@ -72,6 +74,11 @@ type Route struct {
 	Queue  string
 	Target string
 	Via    Side
+	// Folder is set for Routes whose messages become files.
+	Folder string
+	// HL7 are the options of an HL7 Service. Once is set on the Service's own side of a queued one.
+	HL7  wire.HL7Options
+	Once bool
 }
 
 // Delivery empties one queue towards a Service.
@@ -83,6 +90,15 @@ type Delivery struct {
 	Target   netip.AddrPort
 	// From is the box's own address, which the device takes for it: with another one, connections have to be made anew.
 	From netip.Addr
+	// LAN is set instead of Target for what goes to host:port of the own Site, Folder for what becomes files.
+	LAN, Folder string
+	HL7         wire.HL7Options
+}
+
+// Return is a queue for acknowledgments to a sender at the Site.
+type Return struct {
+	// Receiver is that of the Service that takes them.
+	Receiver, Queue string
 }
 
 // Problem names a part that was left out and why.
@@ -106,7 +122,7 @@ func Compile(m wire.NetMap, l Local) (Desired, error) {
 	for _, u := range m.Uses {
 		c.use(u)
 	}
-	d.Listeners, d.Deliveries, d.Problems = c.listeners, c.deliveries, c.problems
+	d.Listeners, d.Deliveries, d.Returns, d.Problems = c.listeners, c.deliveries, c.returns, c.problems
 	slices.SortFunc(d.Listeners, func(a, b Listener) int {
 		return cmp.Or(cmp.Compare(a.Side, b.Side), cmp.Compare(a.Address, b.Address))
 	})
@@ -170,6 +186,7 @@ type compiler struct {
 	lan        []netip.Addr
 	listeners  []Listener
 	deliveries []Delivery
+	returns    []Return
 	problems   []Problem
 }
 
@@ -189,6 +206,7 @@ func (c *compiler) offer(o wire.Offer) {
 	for _, s := range o.From {
 		allow = append(allow, s.Prefix)
 	}
+	r := c.offered(o)
 	places := []netip.AddrPort{netip.AddrPortFrom(c.self.Address, o.Port)}
 	if c.self.Former.IsValid() {
 		places = append(places, netip.AddrPortFrom(c.self.Former, o.Port))
@@ -201,8 +219,7 @@ func (c *compiler) offer(o wire.Offer) {
 			c.problems = append(c.problems, Problem{Subject: "service:" + o.Service, Message: fmt.Sprintf(
 				"service %s is not reached at %s: the plan does not let this box have that address", o.Service, p)})
 		default:
-			c.listen(Overlay, p.String(), o.Protocol, allow,
-				Route{Service: o.Service, AETitle: o.AETitle, Mode: wire.PassThrough, Target: o.Target, Via: LAN})
+			c.listen(Overlay, p.String(), o.Protocol, allow, r)
 		}
 	}
 }
@@ -219,12 +236,12 @@ func (c *compiler) use(u wire.Use) {
 		c.problem(u.Service, "no peer of this box has its address %s", u.Address)
 		return
 	}
-	r := Route{Service: u.Service, AETitle: u.AETitle, Receiver: u.Receiver, Mode: u.Mode}
+	r := Route{Service: u.Service, AETitle: u.AETitle, Receiver: u.Receiver, Mode: u.Mode, HL7: u.HL7}
 	switch u.Mode {
 	case wire.Queued:
 		r.Queue = QueueName(u.Protocol, u.Service)
 		c.deliveries = append(c.deliveries,
-			Delivery{Queue: r.Queue, Service: u.Service, Protocol: u.Protocol, AETitle: u.AETitle, Target: u.Address, From: c.self.Address})
+			Delivery{Queue: r.Queue, Service: u.Service, Protocol: u.Protocol, AETitle: u.AETitle, Target: u.Address, From: c.self.Address, HL7: u.HL7})
 	case wire.PassThrough:
 		r.Target, r.Via = u.Address.String(), Overlay
 	default:

@@ -7,7 +7,6 @@ import (
 
 	"github.com/towpath/towpath/provisioning/wire"
 	"github.com/towpath/towpath/proxy/dicom"
-	"github.com/towpath/towpath/proxy/hl7"
 	"github.com/towpath/towpath/proxy/spool"
 )
 
@@ -53,10 +52,21 @@ func (r *Runner) startDelivery(ctx context.Context, d Delivery) *delivery {
 
 func (r *Runner) sink(d Delivery) spool.Sink {
 	if d.Protocol == wire.HL7 {
-		return hl7.NewSink(hl7.SinkConfig{Network: r.cfg.OverlayNet, Target: d.Target.String(), Log: r.cfg.Log})
+		return r.hl7Sink(d)
 	}
 	return dicom.NewSink(dicom.SinkConfig{Network: r.cfg.OverlayNet, Target: d.Target.String(), CalledAE: d.AETitle, Log: r.cfg.Log})
 }
+
+// brokenSink delivers nothing and says why.
+type brokenSink struct{ err error }
+
+// Deliver implements spool.Sink.
+func (s brokenSink) Deliver(context.Context, spool.Item, io.Reader) (spool.Receipt, error) {
+	return spool.Receipt{}, s.err
+}
+
+// Idle implements spool.Sink.
+func (brokenSink) Idle() {}
 
 // movingSink is a Sink whose other end may move between two items. The item under way is neither cut, which would leave it in doubt, nor
 // waited for: it ends on the connection it began on.

@@ -17,7 +17,6 @@ import (
 	"github.com/towpath/towpath/proxy"
 	"github.com/towpath/towpath/proxy/dicom"
 	"github.com/towpath/towpath/proxy/hl7"
-	"github.com/towpath/towpath/proxy/spool"
 	"github.com/towpath/towpath/tunnel"
 )
 
@@ -28,12 +27,13 @@ const (
 	CodeTunnel   = "tunnel-config"
 )
 
-// RunnerConfig is what a Runner works on. All fields are required but OnSession.
+// RunnerConfig is what a Runner works on. All fields are required but HL7 and OnSession.
 type RunnerConfig struct {
 	Device tunnel.Device
 	// LANNet and OverlayNet are the only two doors.
 	LANNet, OverlayNet proxy.Network
-	Queue              spool.Queue
+	Queue              Queue
+	HL7                HL7
 	Health             *health.Set
 	Log                *slog.Logger
 	// OnSession hears of every ended session.
@@ -47,6 +47,9 @@ type Runner struct {
 	mu         sync.Mutex // guards listeners, for Listeners
 	listeners  map[string]*running
 	deliveries map[string]*delivery
+
+	folders folders
+	returns *hl7.Returns
 }
 
 // running is one listener with the specification it is up for.
@@ -66,7 +69,10 @@ func (r *running) stop() {
 
 // NewRunner returns a Runner that runs nothing yet.
 func NewRunner(cfg RunnerConfig) *Runner {
-	return &Runner{cfg: cfg, listeners: map[string]*running{}, deliveries: map[string]*delivery{}}
+	return &Runner{
+		cfg: cfg, listeners: map[string]*running{}, deliveries: map[string]*delivery{},
+		folders: folders{cfg: cfg, open: map[string]*hl7.Folder{}}, returns: hl7.NewReturns(cfg.Queue, cfg.HL7.Ledger),
+	}
 }
 
 // Apply makes d true as far as possible: first the device, then what listens, then what delivers. Things that run for a specification
@@ -87,6 +93,7 @@ func (r *Runner) Apply(ctx context.Context, d Desired) error {
 	}
 	r.cfg.Health.Clear(CodeTunnel)
 	err := r.applyListeners(ctx, d.Listeners)
+	r.applyHL7(d)
 	r.applyDeliveries(ctx, d.Deliveries)
 	return err
 }
@@ -226,15 +233,7 @@ func (r *Runner) handler(l Listener) (proxy.Handler, error) {
 		}
 		return dicom.NewRouter(cfg) //nolint:wrapcheck // startListener adds the listener's name
 	case wire.HL7:
-		cfg := hl7.RouterConfig{Queue: r.cfg.Queue, Log: r.cfg.Log}
-		for _, x := range l.Routes {
-			route := hl7.Route{Service: x.Service, Receiver: x.Receiver, Mode: hl7.PassThrough, Target: x.Target, Network: r.network(x.Via)}
-			if x.Mode == wire.Queued {
-				route = hl7.Route{Service: x.Service, Receiver: x.Receiver, Mode: hl7.Queued, QueueName: x.Queue}
-			}
-			cfg.Routes = append(cfg.Routes, route)
-		}
-		return hl7.NewRouter(cfg) //nolint:wrapcheck // as above
+		return r.hl7Router(l)
 	}
 	return nil, fmt.Errorf("protocol %q is not known to this build", l.Protocol)
 }

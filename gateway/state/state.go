@@ -26,6 +26,9 @@ const (
 	pendingFile   = "pending-key"
 	// SpoolDir is the durable queue's directory.
 	SpoolDir = "spool"
+	// LedgerDir holds what HL7 messages were taken lately, FoldersDir the folders of HL7 services that are files.
+	LedgerDir  = "hl7"
+	FoldersDir = "folders"
 	// SocketFile is the local API's unix socket.
 	SocketFile = "gateway.sock"
 )

@@ -153,7 +153,7 @@ func (s *server) services() {
 		func(ctx context.Context, in *body[NewService]) (Service, error) {
 			v, err := s.c.CreateService(ctx, actorOf(ctx), coordinator.NewService{
 				Site: in.Body.Site, Name: in.Body.Name, Protocol: wire.Protocol(in.Body.Protocol), AETitle: in.Body.AETitle,
-				Receiver: in.Body.Receiver, Target: in.Body.Target, Mode: wire.Mode(in.Body.Mode),
+				Receiver: in.Body.Receiver, HL7: in.Body.HL7.options(), Target: in.Body.Target, Mode: wire.Mode(in.Body.Mode),
 				FixedAddress: in.Body.FixedAddress || in.Body.Address.IsValid(), Address: in.Body.Address,
 			})
 			return serviceView(v), err

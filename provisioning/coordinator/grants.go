@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/towpath/towpath/provisioning"
 	"github.com/towpath/towpath/provisioning/netmap"
@@ -100,14 +101,22 @@ func doorIsFree(tx store.Tx, v provisioning.Service, user provisioning.Site, por
 		case v.Protocol != other.Protocol:
 			what = fmt.Sprintf("%s beside %s", v.Protocol, other.Protocol)
 		case v.Protocol == wire.HL7 && (v.Receiver == "" || other.Receiver == ""):
-			what = "HL7 without a receiver, which takes every message"
+			what = "HL7 without a receiver, which takes every message" + ofTypes(v)
 		case v.Protocol == wire.HL7:
-			what = fmt.Sprintf("receiver %s", v.Receiver)
+			what = fmt.Sprintf("receiver %s", v.Receiver) + ofTypes(v)
 		}
 		return provisioning.Errorf(provisioning.Conflict, "at site %s, port %d is taken by %s and could not tell the two apart (%s)",
 			user.Name, port, other.Name, what).WithHint("choose another port for this grant")
 	}
 	return nil
+}
+
+// ofTypes names the message types that a Service is limited to.
+func ofTypes(v provisioning.Service) string {
+	if v.HL7.Types == "" {
+		return ""
+	}
+	return " of type " + strings.Join(v.HL7.TypeList(), ", ")
 }
 
 // Disallow takes a grant away.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/towpath/towpath/provisioning"
@@ -23,7 +24,9 @@ type NewService struct {
 	Protocol wire.Protocol
 	// AETitle is needed for DICOM, Receiver optional for HL7.
 	AETitle, Receiver string
-	// Target is host:port on the Site's LAN.
+	// HL7 are the options of an HL7 Service; its types may stand in any order.
+	HL7 wire.HL7Options
+	// Target is host:port on the Site's LAN, or wire.FolderTarget and the name of a folder on its gateway.
 	Target string
 	// Mode is wire.Queued unless given.
 	Mode wire.Mode
@@ -55,8 +58,11 @@ func defaultPort(p wire.Protocol) uint16 {
 func (c *Coordinator) CreateService(ctx context.Context, actor string, n NewService) (ServiceInfo, error) {
 	v := provisioning.Service{
 		ID: provisioning.NewServiceID(), Name: n.Name, Protocol: n.Protocol, AETitle: strings.TrimSpace(n.AETitle),
-		Receiver: strings.TrimSpace(n.Receiver), Mode: cmp.Or(n.Mode, wire.Queued), Target: n.Target, Created: c.stamp(),
+		Receiver: strings.TrimSpace(n.Receiver), Mode: cmp.Or(n.Mode, wire.Queued), Target: n.Target, HL7: n.HL7, Created: c.stamp(),
 	}
+	types := n.HL7.TypeList()
+	slices.Sort(types)
+	v.HL7.Types = strings.Join(types, ",")
 	var info ServiceInfo
 	err := c.change(ctx, actor, "service.create", func(tx store.Tx) (string, string, error) {
 		site, err := siteNamed(tx, n.Site)

@@ -149,6 +149,9 @@ func (x *Index) offers(node provisioning.Node, site provisioning.Site) []wire.Of
 				Port:     l.service.Port,
 				Target:   l.service.Target,
 			}
+			if l.service.Protocol == wire.HL7 {
+				o.Receiver, o.Mode, o.HL7 = l.service.Receiver, l.service.Mode, l.service.HL7
+			}
 			if node.ID == front.ID {
 				o.Also = slices.Clone(x.places[l.service.ID])
 			}
@@ -183,6 +186,7 @@ func (x *Index) uses(node provisioning.Node, site provisioning.Site) []wire.Use 
 			LANPort:  l.lanPort,
 			AETitle:  l.service.AETitle,
 			Receiver: l.service.Receiver,
+			HL7:      l.service.HL7,
 			Address:  x.at(l.service, front, node.Address),
 		})
 	}

@@ -14,18 +14,23 @@ type Door struct {
 	Protocol wire.Protocol
 	// AETitle is the called AE title of a DICOM Service.
 	AETitle string
-	// Receiver is that of an HL7 Service.
+	// Receiver is that of an HL7 Service, Types are its message types, and Copy is set if it takes what is meant for others, too.
 	Receiver string
+	Types    []string
+	Copy     bool
 }
 
 // NewDoor is the Door of a Service granted at a LAN port.
 func NewDoor(v provisioning.Service, lanPort uint16) Door {
-	return Door{Port: lanPort, Protocol: v.Protocol, AETitle: v.AETitle, Receiver: v.Receiver}
+	return Door{
+		Port: lanPort, Protocol: v.Protocol, AETitle: v.AETitle, Receiver: v.Receiver, Types: v.HL7.TypeList(), Copy: v.HL7.Copy,
+	}
 }
 
 // Collides reports whether a message could be meant for either of two Uses: then neither may guess, and the later one is refused.
 // AE titles that differ only in case or in surrounding spaces count as the same, because modalities get both wrong. An HL7 service
-// without a receiver takes all of its port; one with an application only takes all facilities of it.
+// without a receiver takes all of its port; one with an application only takes all facilities of it. Of those that share receivers, no two
+// may take the same message type, of which one without trigger event takes all of them. What takes copies collides with nobody.
 func (d Door) Collides(o Door) bool {
 	if d.Port != o.Port {
 		return false
@@ -35,6 +40,9 @@ func (d Door) Collides(o Door) bool {
 	}
 	if d.Protocol == wire.DICOM {
 		return strings.EqualFold(strings.TrimSpace(d.AETitle), strings.TrimSpace(o.AETitle))
+	}
+	if d.Copy || o.Copy || !typesMeet(d.Types, o.Types) {
+		return false
 	}
 	if d.Receiver == "" || o.Receiver == "" {
 		return true
@@ -55,14 +63,16 @@ type doors map[uint16]*doorway
 type doorway struct {
 	protocol wire.Protocol
 	titles   map[string]bool         // DICOM: AE titles
-	all      bool                    // HL7: one takes every message
-	apps     map[string]*application // HL7: the others
+	every    typeSet                 // HL7: the types of all receivers
+	all      typeSet                 // those taken for all receivers
+	apps     map[string]*application // the others
 }
 
-// application is a receiving application: all of it, or single facilities.
+// application is a receiving application.
 type application struct {
-	whole      bool
-	facilities map[string]bool
+	every      typeSet             // the types of all its facilities
+	whole      typeSet             // those taken for all of it
+	facilities map[string]*typeSet // the others
 }
 
 // enter adds a Door unless it collides, and reports whether it did.
@@ -81,24 +91,40 @@ func (s doors) enter(d Door) bool {
 		w.titles[title] = true
 		return free
 	}
-	if w.all || shared && d.Receiver == "" {
-		return false
-	}
+	return d.Copy || w.enter(d)
+}
+
+// enter adds an HL7 Door unless it collides.
+func (w *doorway) enter(d Door) bool {
 	if d.Receiver == "" {
-		w.all = true
-		return true
+		return enterTypes(d.Types, []*typeSet{&w.every}, []*typeSet{&w.all, &w.every})
 	}
 	name, facility, exact := strings.Cut(d.Receiver, "^")
-	a, known := w.apps[fold(name)]
-	switch {
-	case !known:
-		a = &application{whole: !exact, facilities: map[string]bool{}}
+	a := w.apps[fold(name)]
+	if a == nil {
+		a = &application{facilities: map[string]*typeSet{}}
 		w.apps[fold(name)] = a
-	case a.whole || !exact || a.facilities[fold(facility)]:
-		return false
 	}
-	if exact {
-		a.facilities[fold(facility)] = true
+	if !exact {
+		return enterTypes(d.Types, []*typeSet{&w.all, &a.every}, []*typeSet{&w.every, &a.every, &a.whole})
+	}
+	f := a.facilities[fold(facility)]
+	if f == nil {
+		f = &typeSet{}
+		a.facilities[fold(facility)] = f
+	}
+	return enterTypes(d.Types, []*typeSet{&w.all, &a.whole, f}, []*typeSet{&w.every, &a.every, f})
+}
+
+// enterTypes adds types to sets unless they meet one of others.
+func enterTypes(types []string, others, sets []*typeSet) bool {
+	for _, o := range others {
+		if o.meets(types) {
+			return false
+		}
+	}
+	for _, s := range sets {
+		s.add(types)
 	}
 	return true
 }

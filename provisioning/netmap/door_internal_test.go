@@ -22,6 +22,8 @@ func TestDoorsAgainstCollides(t *testing.T) {
 				d.AETitle = rapid.SampledFrom([]string{"PACS", "pacs ", " Pacs", "CT", "K", "\u212a", "MR 1"}).Draw(t, "title") // the Kelvin sign folds to K
 			} else {
 				d.Receiver = rapid.SampledFrom([]string{"", "A", "a", "A^", "A^x", "a^X", "A^y", "B^x", "b", "C", "^", "^x"}).Draw(t, "receiver")
+				d.Types = rapid.SampledFrom([][]string{nil, nil, {"ORU"}, {"ORU^R01"}, {"ORM^O01", "ORU^R01"}, {"ORU^R03"}, {"ADT", "ORM"}}).Draw(t, "types")
+				d.Copy = rapid.IntRange(0, 5).Draw(t, "copy") == 0
 			}
 			want := !slices.ContainsFunc(taken, d.Collides)
 			if got := set.enter(d); got != want {

@@ -116,7 +116,7 @@ func TestCompile(t *testing.T) {
 	nord := common(s, wire.Self{Node: "n2", PublicKey: key(2), Site: "nord", SiteKind: wire.Clinic, Address: addr("10.201.2.1")})
 	nord.Peers, nord.Uses = []wire.Peer{toLab}, []wire.Use{pacs}
 	nord.Offers = []wire.Offer{{
-		Service: "his", Protocol: wire.HL7, Port: 2575, Target: "192.168.178.9:2575", From: []wire.Source{{Site: "lab", Prefix: host("10.201.1.1")}},
+		Service: "his", Protocol: wire.HL7, Port: 2575, Target: "192.168.178.9:2575", Receiver: "HIS", Mode: wire.Queued, From: []wire.Source{{Site: "lab", Prefix: host("10.201.1.1")}},
 	}}
 	sued := common(s, wire.Self{Node: "n3", PublicKey: key(3), Site: "sued", SiteKind: wire.Clinic, Address: addr("10.201.3.1")})
 	pacs.LANPort = 104

@@ -209,7 +209,7 @@ func disputes(in Input, sites map[string]bool) map[string]bool {
 			ways[g.Site] = newDoors()
 		}
 		for _, v := range services[g.Service] {
-			use := wire.Use{Service: v.Name, Protocol: v.Protocol, LANPort: g.LANPort, AETitle: v.AETitle, Receiver: v.Receiver}
+			use := wire.Use{Service: v.Name, Protocol: v.Protocol, LANPort: g.LANPort, AETitle: v.AETitle, Receiver: v.Receiver, HL7: v.HL7}
 			if _, taken := ways[g.Site].enter(use); taken {
 				out[g.Site] = true
 			}

@@ -41,7 +41,7 @@ func (p *Prover) proveOffers(r *report, d Node, s *mapState) {
 			r.bad(Deny, "the map of node %s of %s offers %s, which is no service of the site", d.ID, d.Site, o.Service)
 			continue
 		}
-		if o.Protocol != v.Protocol || o.AETitle != v.AETitle || o.Port != v.Port || o.Target != v.Target || o.Port == 0 {
+		if o.Protocol != v.Protocol || o.AETitle != v.AETitle || o.Port != v.Port || o.Target != v.Target || o.Port == 0 || !sameHL7(o, v) {
 			r.bad(Deny, "the map of node %s of %s offers %s otherwise than it is: at port %d to %s", d.ID, d.Site, o.Service, o.Port, o.Target)
 		}
 		p.proveAlso(r, d, o, v)
@@ -131,6 +131,12 @@ func (p *Prover) proveSources(r *report, d Node, o wire.Offer) {
 
 // proveTarget holds that what comes in by an offer cannot leave by the overlay: the target is no overlay address, and no use of this node.
 func (p *Prover) proveTarget(r *report, d Node, s *mapState, o wire.Offer) {
+	if folder, is := strings.CutPrefix(o.Target, wire.FolderTarget); is && o.Protocol == wire.HL7 {
+		if folder == "" || strings.Trim(folder, "abcdefghijklmnopqrstuvwxyz0123456789-") != "" {
+			r.bad(NoForward, "node %s of %s offers %s at %q, which is no folder of its own", d.ID, d.Site, o.Service, o.Target)
+		}
+		return
+	}
 	name, port, err := net.SplitHostPort(o.Target)
 	if err != nil {
 		r.bad(NoForward, "node %s of %s offers %s at %q, which is no host and port", d.ID, d.Site, o.Service, o.Target)
@@ -182,7 +188,7 @@ func (p *Prover) proveUses(r *report, d Node, s *mapState) {
 			continue
 		case seen[u.Service]:
 			r.bad(Deny, "the map of node %s of %s uses %s twice", d.ID, d.Site, u.Service)
-		case u.Protocol != v.Protocol || u.Mode != v.Mode || u.AETitle != v.AETitle || u.Receiver != v.Receiver:
+		case u.Protocol != v.Protocol || u.Mode != v.Mode || u.AETitle != v.AETitle || u.Receiver != v.Receiver || u.HL7 != v.HL7:
 			r.bad(Deny, "the map of node %s of %s uses %s otherwise than it is", d.ID, d.Site, u.Service)
 		case u.LANPort == 0 || len(grants) == 1 && u.LANPort != grants[0].LANPort:
 			r.bad(Deny, "the map of node %s of %s has %s at LAN port %d, granted is %d", d.ID, d.Site, u.Service, u.LANPort, grants[0].LANPort)
@@ -207,61 +213,6 @@ func (p *Prover) proveUses(r *report, d Node, s *mapState) {
 		}
 	}
 	r.at.Service = ""
-}
-
-// doors are the ways in from the LAN of one node.
-type doors struct {
-	protocol map[uint16]wire.Use
-	exact    map[doorKey]string
-}
-
-type doorKey struct {
-	port uint16
-	name string
-}
-
-func newDoors() doors { return doors{protocol: map[uint16]wire.Use{}, exact: map[doorKey]string{}} }
-
-// enter adds a use and returns an earlier one that a message for it could be meant for. AE titles count without case and the spaces
-// around them; an HL7 use without receiver takes all of its port, one with an application takes all facilities of it.
-func (d doors) enter(u wire.Use) (string, bool) {
-	first, shared := d.protocol[u.LANPort]
-	if !shared {
-		d.protocol[u.LANPort] = u
-	}
-	if shared && first.Protocol != u.Protocol {
-		return first.Service, true
-	}
-	if u.Protocol == wire.DICOM {
-		return d.claim(doorKey{u.LANPort, fold(strings.TrimSpace(u.AETitle))}, u.Service)
-	}
-	if shared && (u.Receiver == "" || first.Receiver == "") {
-		return first.Service, true
-	}
-	app, _, one := strings.Cut(u.Receiver, "^")
-	// Of one application, "APP" is any facility, "APP^" that there is one with a facility.
-	whole, some := doorKey{u.LANPort, fold(app)}, doorKey{u.LANPort, fold(app) + "^"}
-	if !one {
-		if other, taken := d.exact[some]; taken {
-			return other, true
-		}
-		return d.claim(whole, u.Service)
-	}
-	if other, taken := d.exact[whole]; taken {
-		return other, true
-	}
-	if _, taken := d.exact[some]; !taken {
-		d.exact[some] = u.Service
-	}
-	return d.claim(doorKey{u.LANPort, fold(u.Receiver)}, u.Service)
-}
-
-func (d doors) claim(k doorKey, service string) (string, bool) {
-	if other, taken := d.exact[k]; taken {
-		return other, true
-	}
-	d.exact[k] = service
-	return "", false
 }
 
 func fold(s string) string { return strings.ToLower(strings.ToUpper(s)) }

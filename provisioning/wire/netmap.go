@@ -9,7 +9,8 @@ import (
 
 // Format is the number of the contract this build speaks.
 //
-//	1  2026-11  enrolment, watch, report, complete NetMaps; former addresses, further places of a Service, WANs and containers in Facts
+//	1  2026-11  enrolment, watch, report, complete NetMaps; former addresses, further places of a Service, WANs and containers in Facts,
+//	            options of HL7 Services
 const Format = 1
 
 // SiteKind says what a Site is for.
@@ -157,8 +158,12 @@ type Offer struct {
 	// Also are further places on the overlay where the Service is: its own fixed address, and what Mappings make of its Target. The first is
 	// where new Uses lead. Only the Node that these addresses lead to has them.
 	Also []netip.AddrPort `json:"also,omitempty"`
-	// Target is host:port on the Site's LAN.
+	// Target is host:port on the Site's LAN, or of an HL7 Service FolderTarget and the name of a folder on the Node.
 	Target string `json:"target"`
+	// Receiver, Mode and HL7 are set for HL7 Services only.
+	Receiver string     `json:"receiver,omitempty"`
+	Mode     Mode       `json:"mode,omitempty"`
+	HL7      HL7Options `json:"hl7,omitzero"`
 	// From names who may connect, by overlay prefix. Never empty: no grant, no Offer.
 	From []Source `json:"from"`
 }
@@ -175,12 +180,13 @@ type Use struct {
 	Site     string   `json:"site"` // whose Service it is
 	Protocol Protocol `json:"protocol"`
 	Mode     Mode     `json:"mode"`
-	// LANPort is the TCP port on the Node's LAN side. Several Uses may share one; then AETitle or Receiver tells them apart.
+	// LANPort is the TCP port on the Node's LAN side. Several Uses may share one; then AETitle, or Receiver and HL7.Types tell them apart.
 	LANPort uint16 `json:"lan_port"`
 	// AETitle is the called AE title a modality must use.
 	AETitle string `json:"ae_title,omitempty"`
 	// Receiver is the receiving application (MSH-5) or "application^facility" (MSH-5 and MSH-6); empty takes all messages of the port.
-	Receiver string `json:"receiver,omitempty"`
+	Receiver string     `json:"receiver,omitempty"`
+	HL7      HL7Options `json:"hl7,omitzero"`
 	// Address is where the Service is on the overlay: one of its places.
 	Address netip.AddrPort `json:"address"`
 }

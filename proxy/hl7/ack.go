@@ -46,6 +46,8 @@ type Ack struct {
 	Text string
 	// Condition is the error code in ERR-3 (HL7 table 0357, such as 101 for a missing field), if the receiver gave one of that form.
 	Condition string
+
+	raw []byte
 }
 
 const (
@@ -60,7 +62,7 @@ func ParseAck(msg []byte) (Ack, error) {
 	if err != nil {
 		return Ack{}, err
 	}
-	a := Ack{Header: h}
+	a := Ack{Header: h, raw: msg}
 	for range maxAckSegments {
 		var segment []byte
 		if segment, msg = cutSegment(msg); segment == nil {

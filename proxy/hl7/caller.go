@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/towpath/towpath/proxy"
+	"github.com/towpath/towpath/proxy/hl7/mllp"
 )
 
 const (
@@ -17,11 +18,21 @@ const (
 	// staleAfter is when a connection that was kept is looked at before it is used again, and probeTime how long that takes.
 	staleAfter = 100 * time.Millisecond
 	probeTime  = time.Millisecond
+	// settleStep is how often settle looks whether there is still something to come.
+	settleStep = 20 * time.Millisecond
+)
+
+// Errors of Send.
+var (
+	// ErrUnreachable means that no connection came about.
+	ErrUnreachable = errors.New("the receiver cannot be reached")
+	// ErrNoAnswer means that none came in time: whether the message was taken is not known.
+	ErrNoAnswer = errors.New("the receiver did not answer in time")
 )
 
 var (
-	errAckTimeout = errors.New("the receiver did not answer in time")
-	errAckOfOther = errors.New("the receiver answered another message (MSA-2 does not fit)")
+	errNotCommitted = errors.New("the receiver could not store the message (negative commit acknowledgment)")
+	errAckOfOther   = errors.New("the receiver answered another message (MSA-2 does not fit)")
 )
 
 // caller sends messages and waits for their answers, one at a time, on a connection that it keeps.
@@ -33,13 +44,23 @@ type caller struct {
 	// lastWait is how long an answer is still waited for when the context is done: a message without it is in doubt.
 	lastWait time.Duration
 	// late is called with an application acknowledgment that comes after the accept acknowledgment. It may be nil.
-	late func(Ack)
+	late func(outstanding, Ack)
+	// commit means that the receiver uses commit acknowledgments (MLLP, release 2).
+	commit bool
 
 	link *link
 	used time.Time
-	// answered are control IDs of messages on this connection that got an accept acknowledgment, and whose application
-	// acknowledgments may still come.
-	answered []string
+	// sending is the identity of the message at hand, zero where nobody asks.
+	sending identity
+	// answered are messages on this connection that got an accept acknowledgment, and whose application acknowledgments may still come.
+	answered []outstanding
+}
+
+// outstanding is a message that was accepted and whose application has not spoken yet.
+type outstanding struct {
+	controlID string
+	header    Header
+	id        identity
 }
 
 func newCaller(network proxy.Network, target string, timeout time.Duration, limits Limits) *caller {
@@ -68,6 +89,9 @@ func (c *caller) exchange(ctx context.Context, h Header, msg []byte) (Ack, error
 }
 
 func (c *caller) try(ctx context.Context, h Header, msg []byte) (Ack, error) {
+	if slices.ContainsFunc(c.answered, func(o outstanding) bool { return o.controlID == h.ControlID() }) {
+		c.close() // the application's answer to the other message could be taken for the answer to this one
+	}
 	if err := c.connect(ctx); err != nil {
 		return Ack{}, err
 	}
@@ -76,11 +100,11 @@ func (c *caller) try(ctx context.Context, h Header, msg []byte) (Ack, error) {
 	}
 	ctx, cancel := linger(ctx, c.lastWait)
 	defer cancel()
-	if h.expects() == anAnswer {
+	if h.expects() == anAnswer || c.commit {
 		return c.wait(ctx, h, c.timeout)
 	}
 	a, err := c.wait(ctx, h, min(quiet, c.timeout))
-	if errors.Is(err, errAckTimeout) {
+	if errors.Is(err, ErrNoAnswer) {
 		c.close() // an answer that comes after all must not be taken for one to the next message
 		return Ack{}, nil
 	}
@@ -122,7 +146,7 @@ func (c *caller) connect(ctx context.Context) error {
 	defer cancel()
 	conn, err := c.network.DialContext(ctx, "tcp", c.target)
 	if err != nil {
-		return fmt.Errorf("reach %s: %w", c.target, err)
+		return fmt.Errorf("%w at %s: %w", ErrUnreachable, c.target, err)
 	}
 	c.link = newLink(conn, c.limits)
 	return nil
@@ -130,13 +154,24 @@ func (c *caller) connect(ctx context.Context) error {
 
 // alive reports whether the receiver has kept the connection open, by reading for a moment.
 func (c *caller) alive(ctx context.Context) bool {
-	_, err := c.wait(ctx, Header{}, probeTime)
-	return errors.Is(err, errAckTimeout)
+	_, err := c.wait(ctx, Header{}, probeTime) // late answers that have come are taken
+	return errors.Is(err, ErrNoAnswer)
+}
+
+// settle takes the application acknowledgments that are still to come, for a while.
+func (c *caller) settle(patience time.Duration) {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	for c.link != nil && len(c.answered) > 0 {
+		if _, err := c.wait(ctx, Header{}, settleStep); !errors.Is(err, ErrNoAnswer) {
+			return
+		}
+	}
 }
 
 // wait reads until the answer to the message comes.
 func (c *caller) wait(ctx context.Context, h Header, timeout time.Duration) (Ack, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, timeout, errAckTimeout)
+	ctx, cancel := context.WithTimeoutCause(ctx, timeout, ErrNoAnswer)
 	defer cancel()
 	defer c.link.interrupt(ctx)()
 	return c.match(ctx, h)
@@ -153,23 +188,49 @@ func (c *caller) match(ctx context.Context, h Header) (Ack, error) {
 		case len(msg) == 0:
 			continue
 		}
+		if committed, is := mllp.IsCommit(msg); is {
+			if !committed {
+				return Ack{}, errNotCommitted
+			}
+			if c.commit && h.separator != 0 && h.expects() != anAnswer {
+				return Ack{}, nil // more than this the sender did not ask for
+			}
+			continue
+		}
 		a, err := ParseAck(msg)
 		if err != nil {
 			return Ack{}, fmt.Errorf("read the answer: %w", err)
 		}
+		if c.commit {
+			if err := c.link.write([]byte{mllp.Committed}); err != nil {
+				return Ack{}, err
+			}
+		}
 		if h.separator != 0 && a.ControlID == h.ControlID() {
 			if a.Code == CA && h.answers() > 1 {
-				c.answered = append(c.answered, a.ControlID)
+				if len(c.answered) == remembered {
+					c.answered = slices.Delete(c.answered, 0, 1)
+				}
+				c.answered = append(c.answered, outstanding{controlID: a.ControlID, header: h, id: c.sending})
 			}
 			return a, nil
 		}
-		i := slices.Index(c.answered, a.ControlID)
-		if i < 0 {
-			return Ack{}, errAckOfOther
-		}
-		c.answered = slices.Delete(c.answered, i, i+1)
-		if c.late != nil {
-			c.late(a)
+		if err := c.overdue(a); err != nil {
+			return Ack{}, err
 		}
 	}
+}
+
+// overdue takes an application acknowledgment to an earlier message.
+func (c *caller) overdue(a Ack) error {
+	i := slices.IndexFunc(c.answered, func(o outstanding) bool { return o.controlID == a.ControlID })
+	if i < 0 {
+		return errAckOfOther
+	}
+	o := c.answered[i]
+	c.answered = slices.Delete(c.answered, i, i+1)
+	if c.late != nil {
+		c.late(o, a)
+	}
+	return nil
 }

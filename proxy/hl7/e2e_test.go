@@ -166,6 +166,13 @@ func newBox(t *testing.T, far *far) *box { return newBoxWith(t, far, spool.Optio
 
 func newBoxWith(t *testing.T, far *far, opts spool.Options, routes func(proxy.Network) []hl7.Route) *box {
 	t.Helper()
+	return newBoxOf(t, far, opts, func(b *box) hl7.RouterConfig {
+		return hl7.RouterConfig{Routes: routes(b.net), Queue: b.queue, Log: b.log.logger()}
+	})
+}
+
+func newBoxOf(t *testing.T, far *far, opts spool.Options, config func(*box) hl7.RouterConfig) *box {
+	t.Helper()
 	b := &box{net: proxytest.NewNetwork(), far: far, log: &syncBuffer{}}
 	opts.MinFreeBytes, opts.Ordered = -1, func(string) bool { return true }
 	var err error
@@ -173,13 +180,26 @@ func newBoxWith(t *testing.T, far *far, opts spool.Options, routes func(proxy.Ne
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = b.queue.Close() })
-	r, err := hl7.NewRouter(hl7.RouterConfig{Routes: routes(b.net), Queue: b.queue, Log: b.log.logger()})
+	r, err := hl7.NewRouter(config(b))
 	if err != nil {
 		t.Fatal(err)
 	}
 	serve(t, b.net, farAddress, far)
 	b.server = serve(t, b.net, nearAddress, r)
 	return b
+}
+
+// secondAddress is another listener of a box.
+const secondAddress = "10.0.0.1:9999"
+
+// relisten serves secondAddress with another Router.
+func (b *box) relisten(t *testing.T, cfg hl7.RouterConfig) {
+	t.Helper()
+	r, err := hl7.NewRouter(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	serve(t, b.net, secondAddress, r)
 }
 
 // deliver runs a Sink to the far end until the test ends.
@@ -199,7 +219,12 @@ func (b *box) deliver(t *testing.T) {
 
 func (b *box) send(t *testing.T, msg []byte) hl7.Ack {
 	t.Helper()
-	a, err := hl7.Send(t.Context(), hl7.SendConfig{Network: b.net, Target: nearAddress}, msg)
+	return b.sendTo(t, nearAddress, msg)
+}
+
+func (b *box) sendTo(t *testing.T, address string, msg []byte) hl7.Ack {
+	t.Helper()
+	a, err := hl7.Send(t.Context(), hl7.SendConfig{Network: b.net, Target: address}, msg)
 	if err != nil {
 		t.Fatalf("Send: %v", err)
 	}

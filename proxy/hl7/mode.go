@@ -51,6 +51,9 @@ const (
 
 // expects returns which answer to this message ends the exchange.
 func (h Header) expects() patience {
+	if h.isAck() {
+		return noAnswer
+	}
 	if !h.enhanced() {
 		return anAnswer
 	}

@@ -1,6 +1,7 @@
 package hl7
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -8,6 +9,7 @@ import (
 	"time"
 
 	"github.com/towpath/towpath/proxy"
+	"github.com/towpath/towpath/proxy/hl7/mllp"
 )
 
 const (
@@ -22,12 +24,15 @@ const (
 type openMessage struct {
 	controlID string
 	answers   int // how many may come
+	// once is what a positive answer is remembered for; nil if it is not.
+	once *identity
 }
 
 // farLink is the connection to the far end that belongs to one sender's connection and one route. Its own goroutine reads, so that
 // answers are relayed whenever they come.
 type farLink struct {
 	session *session
+	route   Route
 	link    *link
 	done    chan struct{} // closed when the reader has ended
 
@@ -42,13 +47,37 @@ type farLink struct {
 // passThrough sends a message on and waits until its answer has come. The goroutine of the farLink relays it.
 func (s *session) passThrough(ctx context.Context, i int, h Header, msg []byte) error {
 	r := s.router.routes[i]
-	f, err := s.farFor(ctx, i)
+	if !r.Once || h.ControlID() == "" {
+		return s.exchange(ctx, i, h, msg, nil)
+	}
+	id := identify(r.destination(), h, msg)
+	v, ack, release, err := s.router.ledger.begin(ctx, id)
+	if err != nil {
+		return &end{outcome: proxy.OutcomeAborted, detail: "the gateway is shutting down", cause: err}
+	}
+	defer release()
+	s.router.note(v, r.Service)
+	switch {
+	case v == repeated && len(ack) > 0:
+		if err := s.commitment(true); err != nil {
+			return err
+		}
+		return s.reply(ack)
+	case v == repeated:
+		return s.accept(h, "taken before, not delivered again")
+	}
+	return s.exchange(ctx, i, h, msg, &id)
+}
+
+func (s *session) exchange(ctx context.Context, i int, h Header, msg []byte, once *identity) error {
+	r := s.router.routes[i]
+	f, err := s.farFor(ctx, i, h)
 	if err != nil {
 		s.router.log.Warn("the far end cannot be reached", "service", r.Service, "target", r.Target, "error", err)
 		return &end{outcome: proxy.OutcomeUnreachable, cause: err, detail: "the far end of " + r.Service +
 			" cannot be reached; the message was not answered, the sender will try again"}
 	}
-	answered := f.await(h)
+	answered := f.await(h, once)
 	if err := f.link.write(msg); err != nil {
 		return &end{outcome: proxy.OutcomeAborted, detail: "the far end did not take the message", cause: err}
 	}
@@ -61,9 +90,10 @@ func (s *session) passThrough(ctx context.Context, i int, h Header, msg []byte) 
 	return nil
 }
 
-// farFor returns the connection of a route, a new one when the old one was closed by the far end.
-func (s *session) farFor(ctx context.Context, i int) (*farLink, error) {
-	if f := s.far[i]; f != nil && !f.isGone() {
+// farFor returns the connection of a route, a new one when the old one was closed by the far end, or when it may still bring an answer to
+// another message with the same control ID.
+func (s *session) farFor(ctx context.Context, i int, h Header) (*farLink, error) {
+	if f := s.far[i]; f != nil && f.isFitFor(h) {
 		return f, nil
 	} else if f != nil {
 		f.close()
@@ -75,7 +105,7 @@ func (s *session) farFor(ctx context.Context, i int) (*farLink, error) {
 	if err != nil {
 		return nil, err //nolint:wrapcheck // passThrough says what for
 	}
-	f := &farLink{session: s, link: newLink(c, s.router.limits), done: make(chan struct{})}
+	f := &farLink{session: s, route: r, link: newLink(c, s.router.limits), done: make(chan struct{})}
 	s.far[i] = f
 	go f.run()
 	return f, nil
@@ -93,21 +123,21 @@ func (f *farLink) close() {
 	<-f.done
 }
 
-func (f *farLink) isGone() bool {
+func (f *farLink) isFitFor(h Header) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.gone
+	return !f.gone && !slices.ContainsFunc(f.open, func(m openMessage) bool { return m.controlID == h.ControlID() })
 }
 
 // await notes whose answer is waited for. It returns nil when none must come.
-func (f *farLink) await(h Header) <-chan struct{} {
+func (f *farLink) await(h Header, once *identity) <-chan struct{} {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	id := h.ControlID()
 	if len(f.open) == remembered {
 		f.open = slices.Delete(f.open, 0, 1)
 	}
-	f.open = append(f.open, openMessage{controlID: id, answers: h.answers()})
+	f.open = append(f.open, openMessage{controlID: id, answers: h.answers(), once: once})
 	if h.expects() != anAnswer {
 		return nil
 	}
@@ -118,7 +148,8 @@ func (f *farLink) await(h Header) <-chan struct{} {
 // wait returns when the answer has come. Any error ends the session and with it both connections, so that a late answer can never
 // be taken for that to another message.
 func (f *farLink) wait(ctx context.Context, answered <-chan struct{}) error {
-	timeout := time.NewTimer(f.session.router.ackTimeout)
+	patience := cmp.Or(f.route.AckTimeout, f.session.router.ackTimeout)
+	timeout := time.NewTimer(patience)
 	defer timeout.Stop()
 	stopping := ctx.Done()
 	for {
@@ -142,7 +173,7 @@ func (f *farLink) wait(ctx context.Context, answered <-chan struct{}) error {
 				return e
 			}
 			stopping = nil
-			timeout.Reset(min(lastWait, f.session.router.ackTimeout))
+			timeout.Reset(min(lastWait, patience))
 		}
 	}
 }
@@ -169,15 +200,40 @@ func (f *farLink) run() {
 
 // relay hands an answer to the sender, byte by byte as it came.
 func (f *farLink) relay(msg []byte) error {
+	if committed, is := mllp.IsCommit(msg); is || len(msg) == 0 {
+		if is && !committed {
+			return &end{outcome: proxy.OutcomeAborted, detail: "the far end could not store the message (negative commit acknowledgment)"}
+		}
+		return nil
+	}
 	a, err := ParseAck(msg)
 	if err != nil {
 		return &end{outcome: proxy.OutcomeMalformed, detail: "the far end sent something that is not an answer", cause: err}
 	}
-	if !f.accept(a.ControlID) {
+	if f.route.CommitTarget {
+		if err := f.link.write([]byte{mllp.Committed}); err != nil {
+			return &end{outcome: proxy.OutcomeAborted, detail: "the far end did not take our commit acknowledgment", cause: err}
+		}
+	}
+	once, answered, ok := f.accept(a)
+	if !ok {
 		return &end{outcome: proxy.OutcomeMalformed, detail: "the far end answered a message that was not sent, or twice (see MSA-2)"}
+	}
+	if answered != nil {
+		defer close(answered)
+	}
+	if once != nil && a.Code.OK() {
+		if err := f.session.router.ledger.ensure(*once, msg); err != nil {
+			f.session.router.log.Warn("an answer could not be remembered; a repeated message may be delivered twice", "service", f.route.Service, "error", err)
+		}
 	}
 	f.setRelaying(true)
 	defer f.setRelaying(false)
+	if answered != nil {
+		if err := f.session.commitment(a.Code != CE && a.Code != CR); err != nil {
+			return err
+		}
+	}
 	return f.session.reply(msg)
 }
 
@@ -193,23 +249,26 @@ func (f *farLink) isRelaying() bool {
 	return f.relaying
 }
 
-// accept notes that an answer has come and reports whether it may.
-func (f *farLink) accept(controlID string) bool {
+// accept notes that an answer has come and reports whether it may: for what it is to be remembered, and what to close when it was relayed,
+// if it is the one that is waited for.
+func (f *farLink) accept(a Ack) (once *identity, answered chan struct{}, ok bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	i := len(f.open) - 1
-	for i >= 0 && f.open[i].controlID != controlID {
+	for i >= 0 && f.open[i].controlID != a.ControlID {
 		i--
 	}
 	if i < 0 {
-		return false
+		return nil, nil, false
 	}
-	if f.open[i].answers--; f.open[i].answers == 0 {
+	once = f.open[i].once
+	f.open[i].once = nil
+	// Only an accept acknowledgment may be followed by another answer, the application's.
+	if f.open[i].answers--; f.open[i].answers == 0 || a.Code != CA {
 		f.open = slices.Delete(f.open, i, i+1)
 	}
-	if f.awaited != nil && f.awaiting == controlID {
-		close(f.awaited)
-		f.awaited = nil
+	if f.awaited != nil && f.awaiting == a.ControlID {
+		answered, f.awaited = f.awaited, nil
 	}
-	return true
+	return once, answered, true
 }

@@ -4,6 +4,8 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"errors"
+	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -162,6 +164,50 @@ func TestNetcat(t *testing.T) {
 		if got := takeQueued(t, q); !strings.Contains(stream, string(got)) || !strings.HasPrefix(string(got), "MSH|") {
 			t.Errorf("%s: stored %q", name, got)
 		}
+	}
+}
+
+// TestNetcatReceives has nc be the receiver: what it prints is a frame, and what it is given to say is the answer.
+func TestNetcatReceives(t *testing.T) {
+	nc := program(t, "nc")
+	l, err := loopback{}.Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, port, err := net.SplitHostPort(l.Addr().String())
+	if err != nil || l.Close() != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, nc, "-l", "127.0.0.1", port)
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	in, err := cmd.StdinPipe()
+	if err != nil || cmd.Start() != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = cmd.Process.Kill(); _ = cmd.Wait() }()
+	msg := order("NC-1", "X")
+	frame := "\x0b" + string(msg) + "\x1c\r"
+	printed := make(chan string, 1)
+	go func() {
+		b := make([]byte, len(frame))
+		_, _ = io.ReadFull(out, b)
+		printed <- string(b)
+		_, _ = in.Write([]byte("\x0b" + string(ackFor(msg, hl7.AE)) + "\x1c\r"))
+	}()
+	var a hl7.Ack
+	for err = hl7.ErrUnreachable; errors.Is(err, hl7.ErrUnreachable) && ctx.Err() == nil; {
+		a, err = hl7.Send(ctx, hl7.SendConfig{Network: loopback{}, Target: "127.0.0.1:" + port}, msg)
+	}
+	if err != nil || a.Code != hl7.AE || a.ControlID != "NC-1" {
+		t.Errorf("%+v, %v", a, err)
+	}
+	if got := <-printed; got != frame {
+		t.Errorf("nc printed %q", got)
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/towpath/towpath/proxy"
 )
@@ -21,6 +22,8 @@ const (
 	// PassThrough holds the line until the far end answers and relays that answer: for queries and for orders whose answer matters. When
 	// none comes there is none, and the sender keeps its message.
 	PassThrough Mode = "pass-through"
+	// Filed writes each message to a Folder and answers when it is there. When it cannot be written there is no answer.
+	Filed Mode = "filed"
 )
 
 // Route says what happens to messages for one receiver.
@@ -29,15 +32,38 @@ type Route struct {
 	Service string
 	// Receiver is compared with MSH-5 and MSH-6: "APP", "APP^FACILITY", or empty for all. The most exact route wins.
 	Receiver string
-	Mode     Mode
+	// Types are compared with MSH-9: "ORU" for all triggers of a type, "ORU^R01" for one; none for all messages. Of routes whose receiver is
+	// equally exact, the one with the most exact type wins.
+	Types []string
+	// Copy makes the route take what it matches in addition to the route that wins. Its mode must be Queued.
+	Copy bool
+	Mode Mode
 	// QueueName is where a Queued route stores.
 	QueueName string
 	// Network and Target (address and port) are where a PassThrough route dials.
 	Network proxy.Network
 	Target  string
+	// Folder is where a Filed route writes.
+	Folder *Folder
+	// Once makes a PassThrough route answer a message that the far end has taken already with the answer it gave then. Queries must not
+	// have it: they want a new answer.
+	Once bool
+	// AckTimeout bounds the wait for the far end of a PassThrough route. Zero means the Router's.
+	AckTimeout time.Duration
+	// CommitSender and CommitTarget mean that the senders, or the far end of a PassThrough route, use commit acknowledgments (MLLP,
+	// release 2).
+	CommitSender, CommitTarget bool
 }
 
 func (r Route) validate(haveQueue bool) error {
+	if r.Copy && r.Mode != Queued {
+		return errors.New("a route for copies must be queued")
+	}
+	for _, t := range r.Types {
+		if code, trigger, both := strings.Cut(t, "^"); code == "" || both && trigger == "" {
+			return fmt.Errorf("the message type %q is neither TYPE nor TYPE^TRIGGER", t)
+		}
+	}
 	switch r.Mode {
 	case Queued:
 		if r.QueueName == "" || !haveQueue {
@@ -47,57 +73,136 @@ func (r Route) validate(haveQueue bool) error {
 		if r.Network == nil || r.Target == "" {
 			return errors.New("a pass-through route needs a network and a target")
 		}
+	case Filed:
+		if r.Folder == nil {
+			return errors.New("a filed route needs a folder")
+		}
 	default:
-		return fmt.Errorf("there is no mode %q; it must be %q or %q", r.Mode, Queued, PassThrough)
+		return fmt.Errorf("there is no mode %q; it must be %q, %q or %q", r.Mode, Queued, PassThrough, Filed)
 	}
 	return nil
 }
 
-// exactness sorts the most exact receivers first.
-func (r Route) exactness() int {
-	if r.Receiver == "" {
-		return 0
+// destination names the route for the Ledger.
+func (r Route) destination() string {
+	if r.Mode == Queued {
+		return r.QueueName
 	}
-	return 1 + strings.Count(r.Receiver, "^")
+	return "to." + r.Service
 }
 
-func (r Route) matches(application, facility string) bool {
+// receiverFits returns how exactly the receiver fits: 0 not at all, 1 because the route takes all, up to 3 for application and facility.
+func (r Route) receiverFits(application, facility string) int {
 	app, fac, both := strings.Cut(r.Receiver, "^")
-	return r.Receiver == "" || app == application && (!both || fac == facility)
+	switch {
+	case r.Receiver == "":
+		return 1
+	case app != application || both && fac != facility:
+		return 0
+	case both:
+		return 3
+	}
+	return 2
 }
 
-// sortRoutes checks the routes and puts the most exact first.
-func sortRoutes(routes []Route, haveQueue bool) ([]Route, error) {
-	sorted := slices.Clone(routes)
-	slices.SortStableFunc(sorted, func(a, b Route) int { return cmp.Compare(b.exactness(), a.exactness()) })
-	seen := map[string]bool{}
-	for _, r := range sorted {
+// typeFits does the same for the type.
+func (r Route) typeFits(code, trigger string) int {
+	if len(r.Types) == 0 {
+		return 1
+	}
+	best := 0
+	for _, t := range r.Types {
+		c, x, both := strings.Cut(t, "^")
+		switch {
+		case !strings.EqualFold(c, code):
+		case !both:
+			best = max(best, 2)
+		case strings.EqualFold(x, trigger):
+			best = 3
+		}
+	}
+	return best
+}
+
+// checkRoutes refuses routes that could both win.
+func checkRoutes(routes []Route, haveQueue bool) error {
+	type way struct{ receiver, kind string }
+	seen := map[way]string{}
+	for _, r := range routes {
 		if err := r.validate(haveQueue); err != nil {
-			return nil, fmt.Errorf("route %q for receiver %q: %w", r.Service, r.Receiver, err)
+			return fmt.Errorf("route %q for receiver %q: %w", r.Service, r.Receiver, err)
 		}
-		if seen[r.Receiver] {
-			return nil, fmt.Errorf("route %q: there is another route for receiver %q", r.Service, r.Receiver)
+		if r.Copy {
+			continue
 		}
-		seen[r.Receiver] = true
+		types := r.Types
+		if len(types) == 0 {
+			types = []string{""}
+		}
+		for _, t := range types {
+			w := way{r.Receiver, strings.ToUpper(t)}
+			if other, taken := seen[w]; taken {
+				return fmt.Errorf("route %q: there is another route, %q, for receiver %q and %s", r.Service, other, r.Receiver, cmp.Or(t, "all messages"))
+			}
+			seen[w] = r.Service
+		}
 	}
-	return sorted, nil
+	return nil
 }
 
-// route returns the index of the route for a message, or a text that says why there is none.
-func (r *Router) route(h Header) (int, string) {
+// way is where one message goes.
+type way struct {
+	// main is the index of the route that wins, -1 if only copies are taken.
+	main int
+	// copies are the indices of the routes that take it besides.
+	copies []int
+}
+
+// route finds the way of a message, or a text that says why there is none.
+func (r *Router) route(h Header) (way, string) {
 	application, facility := h.Component(5, 1), h.Component(6, 1)
+	code, trigger := h.Component(9, 1), h.Component(9, 2)
+	w, best, known := way{main: -1}, 0, false
 	for i, route := range r.routes {
-		if route.matches(application, facility) {
-			return i, ""
+		receiver, kind := route.receiverFits(application, facility), route.typeFits(code, trigger)
+		known = known || receiver > 0
+		switch {
+		case receiver == 0 || kind == 0:
+		case route.Copy:
+			w.copies = append(w.copies, i)
+		case 4*receiver+kind > best:
+			w.main, best = i, 4*receiver+kind
 		}
 	}
+	switch {
+	case w.main >= 0 || len(w.copies) > 0:
+		return w, ""
+	case known:
+		return w, fmt.Sprintf("no route for messages of type %s to receiver %s (MSH-9, MSH-5/6)", h.Type(), h.Receiver())
+	}
+	return w, r.unknownReceiver(h, application, facility)
+}
+
+func (r *Router) unknownReceiver(h Header, application, facility string) string {
 	for _, route := range r.routes {
 		if strings.EqualFold(route.Receiver, application) || strings.EqualFold(route.Receiver, application+"^"+facility) {
-			return -1, fmt.Sprintf("MSH-5/6 %s unknown here; %s is: check upper and lower case", h.Receiver(), showable(route.Receiver))
+			return fmt.Sprintf("MSH-5/6 %s unknown here; %s is: check upper and lower case", h.Receiver(), showable(route.Receiver))
 		}
 	}
 	if application == "" {
-		return -1, "MSH-5 (receiving application) is empty; set it in the sender"
+		return "MSH-5 (receiving application) is empty; set it in the sender"
 	}
-	return -1, fmt.Sprintf("no route for receiver %s (MSH-5/6); check its name", h.Receiver())
+	return fmt.Sprintf("no route for receiver %s (MSH-5/6); check its name", h.Receiver())
+}
+
+// queued returns the routes of w that store.
+func (w way) queued(routes []Route) []Route {
+	var out []Route
+	if w.main >= 0 && routes[w.main].Mode == Queued {
+		out = append(out, routes[w.main])
+	}
+	for _, i := range w.copies {
+		out = append(out, routes[i])
+	}
+	return slices.Clip(out)
 }

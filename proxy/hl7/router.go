@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"slices"
 	"syscall"
 	"time"
 
@@ -26,28 +27,36 @@ type RouterConfig struct {
 	Limits Limits
 	// AckTimeout bounds the wait for the far end of a PassThrough route. Zero means the default.
 	AckTimeout time.Duration
+	// Ledger recognizes messages that were taken before. Without one, each is taken as new.
+	Ledger *Ledger
+	// Counters count what is unusual. They may be nil.
+	Counters *Counters
 	// Log may be nil.
 	Log *slog.Logger
 }
 
-// Router is a proxy.Handler that takes HL7 messages and routes each by its receiver. It is safe for concurrent use.
+// Router is a proxy.Handler that takes HL7 messages and routes each by its receiver and type. It is safe for concurrent use.
 type Router struct {
 	routes     []Route
 	queue      spool.Queue
 	limits     Limits
 	ackTimeout time.Duration
+	ledger     *Ledger
+	counters   *Counters
 	log        *slog.Logger
 }
 
 var _ proxy.Handler = (*Router)(nil)
 
-// NewRouter checks the routes. Two routes for one receiver are an error.
+// NewRouter checks the routes. Two routes for one receiver and type are an error.
 func NewRouter(cfg RouterConfig) (*Router, error) {
-	routes, err := sortRoutes(cfg.Routes, cfg.Queue != nil)
-	if err != nil {
+	if err := checkRoutes(cfg.Routes, cfg.Queue != nil); err != nil {
 		return nil, err
 	}
-	r := &Router{routes: routes, queue: cfg.Queue, limits: cfg.Limits.withDefaults(), ackTimeout: cfg.AckTimeout, log: cfg.Log}
+	r := &Router{
+		routes: slices.Clone(cfg.Routes), queue: cfg.Queue, limits: cfg.Limits.withDefaults(), ackTimeout: cfg.AckTimeout,
+		ledger: cfg.Ledger, counters: cfg.Counters, log: cfg.Log,
+	}
 	if r.ackTimeout <= 0 {
 		r.ackTimeout = DefaultAckTimeout
 	}
@@ -67,7 +76,9 @@ func (r *Router) Serve(ctx context.Context, c net.Conn) proxy.Result {
 	defer s.near.interrupt(inner)()
 	for {
 		msg, err := s.near.read(inner)
-		if err == nil && len(msg) > 0 { // some devices send empty frames to keep the connection alive
+		s.countFragments()
+		// Some devices send empty frames to keep the connection alive, and some confirm our answers (MLLP, release 2).
+		if _, confirmed := mllp.IsCommit(msg); err == nil && len(msg) > 0 && !confirmed {
 			err = s.message(inner, msg)
 		}
 		if err != nil {
@@ -83,6 +94,24 @@ type session struct {
 	far    map[int]*farLink // by index of the route
 	stop   context.CancelCauseFunc
 	res    proxy.Result
+	// commits means that the sender of the message at hand waits for a commit acknowledgment.
+	commits bool
+	// fragments of the decoder that were counted.
+	fragments int
+}
+
+// countFragments tells of messages that their sender broke off to start again.
+func (s *session) countFragments() {
+	n := s.near.decoder.Fragments()
+	if n == s.fragments {
+		return
+	}
+	s.router.log.Warn("a sender broke a message off and started again on the same connection; the fragment was dropped",
+		"calling", s.res.Calling, "called", s.res.Called)
+	if routes := s.router.routes; len(routes) > 0 { // nobody knows for which of them it was
+		s.router.counters.count(routes[0].Service, func(c *Counts) { c.Fragments += uint64(n - s.fragments) })
+	}
+	s.fragments = n
 }
 
 // end is an error that ends a session with a certain outcome. Its detail is for an operator.
@@ -139,25 +168,63 @@ func (s *session) message(ctx context.Context, msg []byte) error {
 	if h.Component(9, 1) == "" {
 		return s.refuse(h, AR, "MSH-9 (message type) is empty")
 	}
-	i, reason := s.router.route(h)
-	if i < 0 {
+	w, reason := s.router.route(h)
+	if reason != "" {
 		return s.refuse(h, AR, reason)
 	}
-	if s.router.routes[i].Mode == PassThrough {
-		return s.passThrough(ctx, i, h, msg)
+	return s.take(ctx, w, h, msg)
+}
+
+// take goes the way of a message.
+func (s *session) take(ctx context.Context, w way, h Header, msg []byte) error {
+	routes := s.router.routes
+	stores := w.queued(routes)
+	mode := Queued
+	s.commits = false
+	if w.main >= 0 {
+		mode, s.commits = routes[w.main].Mode, routes[w.main].CommitSender
 	}
-	return s.store(s.router.routes[i], h, msg)
+	if h.ControlID() == "" && (len(stores) > 0 || mode == Filed) {
+		return s.refuse(h, AR, noControlID)
+	}
+	switch mode {
+	case PassThrough:
+		// Copies are taken of what comes in, whatever its receiver says. Since they are stored once, the sender may repeat the message.
+		if _, err := s.storeAll(ctx, stores, h, msg); err != nil {
+			return s.notStored(stores[0], h, err)
+		}
+		return s.passThrough(ctx, w.main, h, msg)
+	case Filed:
+		stores = append(stores, routes[w.main])
+	case Queued:
+	}
+	return s.store(ctx, stores, h, msg)
 }
 
 // refuse says no, in the sender's own words. A sender that wants to hear nothing loses its connection, which is all that can be said.
 func (s *session) refuse(h Header, code Code, text string) error {
 	s.res.Outcome, s.res.Detail = proxy.OutcomeRefused, text
 	s.router.log.Warn("message refused", "calling", s.res.Calling, "called", s.res.Called, "type", h.Type(), "code", code, "reason", text)
+	if err := s.commitment(false); err != nil {
+		return err
+	}
 	code, wanted := h.answer(code)
 	if !wanted {
 		return &end{outcome: proxy.OutcomeRefused, detail: text}
 	}
 	return s.reply(h.Ack(code, text))
+}
+
+// commitment tells a sender that wants it whether its message is in safe storage (MLLP, release 2).
+func (s *session) commitment(stored bool) error {
+	if !s.commits {
+		return nil
+	}
+	s.commits = false
+	if stored {
+		return s.reply([]byte{mllp.Committed})
+	}
+	return s.reply([]byte{mllp.NotCommitted})
 }
 
 func (s *session) reply(ack []byte) error {

@@ -23,7 +23,7 @@ type ID string
 // Meta is what the producer says of an Item. Attributes may identify patients' objects (UIDs): they stay inside the spool directory
 // and are never logged.
 type Meta struct {
-	// Queue is the name of the queue (a service and destination), [a-z0-9.-]{1,64}.
+	// Queue is the name of the queue (a service and destination), [a-z0-9.-]{1,96}.
 	Queue string `json:"queue"`
 	// Attributes are what the Sink needs besides the payload. Keys and values together are limited to 16 KiB.
 	Attributes map[string]string `json:"attributes,omitempty"`
@@ -88,11 +88,17 @@ type Lease interface {
 
 // QueueStats are exact counts of one queue.
 type QueueStats struct {
-	Queue         string    `json:"queue"`
-	Queued        int       `json:"queued"`
-	Parked        int       `json:"parked"`
-	Bytes         int64     `json:"bytes"`
-	Delivered     uint64    `json:"delivered"` // since the Spool was opened
+	Queue     string `json:"queue"`
+	Queued    int    `json:"queued"`
+	Parked    int    `json:"parked"`
+	Bytes     int64  `json:"bytes"`
+	Delivered uint64 `json:"delivered"` // since the Spool was opened
+	// Retried counts attempts that failed and were followed by another, Overtook items delivered although an older one of their ordered
+	// queue was parked; both since the Spool was opened.
+	Retried  uint64 `json:"retried"`
+	Overtook uint64 `json:"overtook"`
+	// Halted means that a parked item holds up those behind it, see Spool.Halt.
+	Halted        bool      `json:"halted,omitempty"`
 	OldestCreated time.Time `json:"oldest_created,omitzero"`
 	// LastError is why the last delivery failed; empty after one that did not. ParkedError is why the oldest of the parked was refused.
 	LastError   string `json:"last_error,omitempty"`

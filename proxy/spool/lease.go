@@ -106,6 +106,9 @@ func (l *lease) Done(Receipt) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	e.releaseLocked()
+	if e.queue.ordered && e.queue.behindParked(e) {
+		e.queue.overtook++
+	}
 	s.forgetLocked(e)
 	e.queue.delivered++
 	e.queue.lastError = ""
@@ -143,6 +146,7 @@ func (l *lease) Retry(cause error) error {
 	e.notBefore = time.Time{}
 	if !errors.Is(cause, ErrCalledOff) {
 		e.failedLocked(cause)
+		e.queue.retried++
 		e.notBefore = time.Now().Add(s.opts.Backoff.wait(e.attempts))
 	}
 	e.queue.add(e)
@@ -179,6 +183,7 @@ func (l *lease) Park(cause error) error {
 	}
 	e.releaseLocked()
 	e.state, e.notBefore = StateParked, time.Time{}
+	e.queue.park(e)
 	return err
 }
 

@@ -71,11 +71,28 @@ func (s *Spool) Unpark(id ID) error {
 	defer s.mu.Unlock()
 	e.releaseLocked()
 	if !renamed {
+		e.queue.park(e)
 		return err
 	}
 	e.ext, e.state, e.attempts, e.lastError, e.notBefore = extQueued, StateQueued, 0, "", time.Time{}
 	e.queue.add(e)
 	return err
+}
+
+// Halt says whether in an ordered queue a parked item holds up those behind it until it is unparked or dropped, or they pass it. They pass
+// it unless told otherwise; the choice is not stored.
+func (s *Spool) Halt(name string, on bool) error {
+	if err := validQueue(name); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	q := s.queueLocked(name)
+	if q.halting != on {
+		q.halting = on
+		q.notify()
+	}
+	return nil
 }
 
 // RetryParked unparks all parked items of a queue and makes waiting ones due at once. It returns how many items it touched.

@@ -19,7 +19,7 @@ const (
 const (
 	// MaxAttributes bounds keys and values of Meta.Attributes together, in bytes.
 	MaxAttributes = 16 << 10
-	maxQueueName  = 64
+	maxQueueName  = 96
 )
 
 // Options tune a Spool. The zero value is good.
@@ -92,7 +92,7 @@ func (m Meta) validate() error {
 	return nil
 }
 
-// validQueue accepts [a-z0-9.-]{1,64}.
+// validQueue accepts [a-z0-9.-]{1,96}: a service's name with what stands before it.
 func validQueue(name string) error {
 	if name == "" || len(name) > maxQueueName {
 		return fmt.Errorf("the queue name has %d characters; it must have 1 to %d", len(name), maxQueueName)

@@ -32,12 +32,18 @@ type queue struct {
 	ready entryHeap
 	// delayed is sorted by notBefore and is empty in an ordered queue.
 	delayed entryHeap
+	// parked is sorted by id. It is there for ordered queues, where it tells what was overtaken.
+	parked  entryHeap
 	entries map[ID]*entry
+	// halting means that in an ordered queue nothing passes a parked entry.
+	halting bool
 	leases  int
 	// wake is closed when a waiter should look again; nil when nobody waits.
 	wake chan struct{}
 
 	delivered uint64
+	retried   uint64
+	overtook  uint64
 	lastError string
 }
 
@@ -46,7 +52,19 @@ func newQueue(name string, ordered bool) *queue {
 		name: name, ordered: ordered, entries: map[ID]*entry{},
 		ready:   entryHeap{before: func(a, b *entry) bool { return a.id < b.id }},
 		delayed: entryHeap{before: func(a, b *entry) bool { return a.notBefore.Before(b.notBefore) }},
+		parked:  entryHeap{before: func(a, b *entry) bool { return a.id < b.id }},
 	}
+}
+
+// behindParked reports whether an older entry of the queue is parked.
+func (q *queue) behindParked(e *entry) bool {
+	return len(q.parked.list) > 0 && q.parked.list[0].id < e.id
+}
+
+// park sets an entry aside.
+func (q *queue) park(e *entry) {
+	heap.Push(&q.parked, e)
+	q.notify()
 }
 
 // add makes a queued entry available.
@@ -97,7 +115,7 @@ func (q *queue) take(now time.Time) (*entry, time.Duration) {
 	}
 	head := q.ready.list[0]
 	if q.ordered {
-		if q.leases > 0 {
+		if q.leases > 0 || q.halting && q.behindParked(head) {
 			return nil, 0
 		}
 		if head.notBefore.After(now) {
@@ -111,7 +129,8 @@ func (q *queue) take(now time.Time) (*entry, time.Duration) {
 }
 
 func (q *queue) stats() QueueStats {
-	st := QueueStats{Queue: q.name, Delivered: q.delivered, LastError: q.lastError}
+	st := QueueStats{Queue: q.name, Delivered: q.delivered, Retried: q.retried, Overtook: q.overtook, LastError: q.lastError}
+	st.Halted = q.ordered && q.halting && len(q.ready.list) > 0 && q.behindParked(q.ready.list[0])
 	var oldest ID // of the parked
 	for _, e := range q.entries {
 		st.Bytes += e.size

@@ -107,6 +107,8 @@ func (s *Spool) insertLocked(e *entry) {
 	e.queue.entries[e.id] = e
 	if e.state == StateQueued {
 		e.queue.add(e)
+	} else {
+		e.queue.park(e)
 	}
 }
 

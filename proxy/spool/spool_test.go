@@ -82,7 +82,7 @@ func TestMetaIsChecked(t *testing.T) {
 		"no queue":        {},
 		"upper case":      {Queue: "Results"},
 		"path":            {Queue: "../results"},
-		"too long":        {Queue: strings.Repeat("q", 65)},
+		"too long":        {Queue: strings.Repeat("q", 97)},
 		"much attributes": {Queue: "q", Attributes: map[string]string{"a": big, "b": big}},
 		"not UTF-8":       {Queue: "q", Attributes: map[string]string{"a": "M\xfcller"}},
 	} {

@@ -10,23 +10,24 @@ import (
 // services implements store.Services.
 type services struct{ t *tx }
 
-const selectService = `SELECT id, site, name, protocol, ae_title, receiver, mode, target, port, address, created FROM services `
+const selectService = `SELECT id, site, name, protocol, ae_title, receiver, mode, target, port, address, options, created FROM services `
 
 func scanService(s scanner) (provisioning.Service, error) {
 	var v provisioning.Service
 	var created engine.Stamp
+	var options engine.Options
 	err := s.Scan(&v.ID, &v.Site, &v.Name, &v.Protocol, &v.AETitle, &v.Receiver, &v.Mode, &v.Target, &v.Port,
-		maybeAddr{&v.Address}, &created)
-	v.Created = created.Time
+		maybeAddr{&v.Address}, &options, &created)
+	v.Created, v.HL7 = created.Time, options.HL7
 	return v, err
 }
 
 func (g services) Create(s provisioning.Service) error {
 	err := engine.CheckOptionalAddress(s.Address)
 	if err == nil {
-		_, err = g.t.exec(`INSERT INTO services (id, site, name, protocol, ae_title, receiver, mode, target, port, address, address_text, created)
-			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`, s.ID, s.Site, s.Name, s.Protocol, s.AETitle, s.Receiver, s.Mode, s.Target, s.Port,
-			maybeBlobOf(s.Address), maybeText(s.Address), engine.Nanos(s.Created))
+		_, err = g.t.exec(`INSERT INTO services (id, site, name, protocol, ae_title, receiver, mode, target, port, address, address_text, options, created)
+			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`, s.ID, s.Site, s.Name, s.Protocol, s.AETitle, s.Receiver, s.Mode, s.Target, s.Port,
+			maybeBlobOf(s.Address), maybeText(s.Address), engine.OptionsText(engine.Options{HL7: s.HL7}), engine.Nanos(s.Created))
 	}
 	return engine.Wrap(engine.Orphan(err), "create the service %q", s.Name)
 }

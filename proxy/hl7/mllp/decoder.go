@@ -30,10 +30,12 @@ var (
 //
 //	outside --0B--> inside --1C 0D--> outside   a frame
 //	                inside --1C 0B--> inside    a frame; its sender leaves out the 0D
+//	                inside --0B MSH-> inside    the sender has started again: what came before is dropped, see Fragments
 //	                inside --1C-----> loose     a frame if nothing follows in time: see Loose
 //	                loose --other---> inside    the 1C was content
 //
-// It holds at most the limit and what was fed at once, and no more than it was fed.
+// MSH stands for any segment that can head a message: MSH, FHS, BHS. A Decoder holds at most the limit and what was fed at once, and no
+// more than it was fed.
 type Decoder struct {
 	limit  int
 	buf    []byte // what was fed and not yet returned; inside a frame, from the start of its content
@@ -41,6 +43,8 @@ type Decoder struct {
 	inside bool
 	junk   int
 	err    error
+
+	fragments int
 }
 
 // NewDecoder makes a Decoder for frames of up to limit bytes of content; zero or less means DefaultLimit.
@@ -65,15 +69,20 @@ func (d *Decoder) Next() (content []byte, ok bool, err error) {
 		if !d.inside && !d.start() {
 			break
 		}
-		end := bytes.IndexByte(d.buf[d.scan:], EndBlock)
-		if end < 0 {
+		if at := bytes.IndexAny(d.buf[d.scan:], marks); at < 0 {
 			d.scan = len(d.buf)
 		} else {
-			d.scan += end
+			d.scan += at
 		}
 		if d.scan > d.limit {
 			d.fail(ErrTooLong)
 			break
+		}
+		if d.scan < len(d.buf) && d.buf[d.scan] == StartBlock {
+			if !d.restart() {
+				break
+			}
+			continue
 		}
 		if d.scan >= len(d.buf)-1 {
 			break // no end, or a loose one
@@ -88,6 +97,41 @@ func (d *Decoder) Next() (content []byte, ok bool, err error) {
 	}
 	return nil, false, d.err
 }
+
+// marks are the bytes that may end what is inside a frame.
+const marks = string(rune(StartBlock)) + string(rune(EndBlock))
+
+// restart looks at a start block inside a frame. It returns false when more must be fed to know what it is.
+func (d *Decoder) restart() bool {
+	next := d.buf[d.scan+1:]
+	if begins, known := beginsMessage(next); !known {
+		return false
+	} else if !begins {
+		d.scan++
+		return true
+	}
+	d.buf, d.scan = next, 0
+	d.fragments++
+	return true
+}
+
+// beginsMessage reports whether b begins with the name of a segment that heads a message; it is not known when b is too short to tell.
+func beginsMessage(b []byte) (begins, known bool) {
+	known = true
+	for _, name := range []string{"MSH", "FHS", "BHS"} {
+		if bytes.HasPrefix(b, []byte(name)) {
+			return true, true
+		}
+		if len(b) < len(name) && name[:len(b)] == string(b) {
+			known = false
+		}
+	}
+	return false, known
+}
+
+// Fragments counts the beginnings of frames that were dropped because their sender started again within them, as some do after a
+// time-out. Nobody was promised anything for them.
+func (d *Decoder) Fragments() int { return d.fragments }
 
 // start drops what stands before the start of a frame.
 func (d *Decoder) start() bool {

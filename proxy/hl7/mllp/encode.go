@@ -5,12 +5,12 @@ import (
 	"errors"
 )
 
-// ErrContent means that a message cannot be framed because it holds what ends a frame.
-var ErrContent = errors.New("the message holds an MLLP end of frame")
+// ErrContent means that a message cannot be framed because it holds what ends a frame, or begins another.
+var ErrContent = errors.New("the message holds an MLLP end or start of frame")
 
 // Append appends a whole frame to dst. Write it with one call: some receivers read only once.
 func Append(dst, content []byte) ([]byte, error) {
-	if bytes.Contains(content, []byte{EndBlock, CarriageReturn}) || bytes.Contains(content, []byte{EndBlock, StartBlock}) {
+	if bytes.Contains(content, []byte{EndBlock, CarriageReturn}) || bytes.Contains(content, []byte{EndBlock, StartBlock}) || restarts(content) {
 		return dst, ErrContent
 	}
 	if dst == nil {
@@ -19,4 +19,18 @@ func Append(dst, content []byte) ([]byte, error) {
 	dst = append(dst, StartBlock)
 	dst = append(dst, content...)
 	return append(dst, EndBlock, CarriageReturn), nil
+}
+
+// restarts reports whether a receiver would take content for a fragment and another message.
+func restarts(content []byte) bool {
+	for {
+		at := bytes.IndexByte(content, StartBlock)
+		if at < 0 {
+			return false
+		}
+		content = content[at+1:]
+		if begins, _ := beginsMessage(content); begins {
+			return true
+		}
+	}
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"slices"
+	"strings"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -32,12 +33,33 @@ func naive(stream []byte, limit int) (frames [][]byte, rest string, err error) {
 			return frames, "outside", nil
 		}
 		stream = stream[at+1:]
-		end := -1
+	inside:
+		end, undecided := -1, -1
 		for i := range stream {
+			if stream[i] == mllp.StartBlock {
+				head := string(stream[i+1 : min(len(stream), i+4)])
+				if head == "MSH" || head == "FHS" || head == "BHS" {
+					if i > limit {
+						return frames, "", mllp.ErrTooLong
+					}
+					stream = stream[i+1:]
+					goto inside
+				}
+				if len(head) < 3 && (strings.HasPrefix("MSH", head) || strings.HasPrefix("FHS", head) || strings.HasPrefix("BHS", head)) {
+					undecided = i
+					break
+				}
+			}
 			if stream[i] == mllp.EndBlock && i+1 < len(stream) && (stream[i+1] == mllp.CarriageReturn || stream[i+1] == mllp.StartBlock) {
 				end = i
 				break
 			}
+		}
+		if undecided >= 0 {
+			if undecided > limit {
+				return frames, "", mllp.ErrTooLong
+			}
+			return frames, "inside", nil
 		}
 		if end < 0 {
 			switch content, loose := bytes.CutSuffix(stream, []byte{mllp.EndBlock}); {
@@ -132,6 +154,7 @@ func FuzzDecoder(f *testing.F) {
 	f.Add([]byte("\x0bMSH|^~\\&|A\r\x1c\r\x0bMSH|^~\\&|B\r\x1c\r"), 100, 3, 17)
 	f.Add([]byte("junk\x0bMSH\x1c\x0bMSH\x1c"), 100, 1, 2)
 	f.Add([]byte("\x0b\x1c\x1c\x1c\r\n"), 1, 0, 0)
+	f.Add([]byte("\x0bMSH|cut of\x0bMSH|whole\x1c\r\x0bM\x0bMS\x0bFHS\x1c"), 100, 12, 13)
 	f.Add([]byte("GET / HTTP/1.1\r\n\r\n"), 8, 5, 5)
 	f.Add([]byte("\x0b0123456789\x1c\r"), 9, 11, 12)
 	f.Fuzz(func(t *testing.T, stream []byte, limit, a, b int) {
@@ -144,13 +167,13 @@ func FuzzDecoder(f *testing.F) {
 
 func TestRoundTrip(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		alphabet := []byte{mllp.StartBlock, mllp.EndBlock, mllp.CarriageReturn, 'M', '|', 0xe4}
+		alphabet := []byte{mllp.StartBlock, mllp.EndBlock, mllp.CarriageReturn, 'M', 'S', 'H', '|', 0xe4}
 		messages := rapid.SliceOfN(rapid.SliceOfN(rapid.SampledFrom(alphabet), 0, 30), 0, 8).Draw(t, "messages")
 		var stream []byte
 		var want [][]byte
 		for _, m := range messages {
 			framed, err := mllp.Append(stream, m)
-			ambiguous := bytes.Contains(m, []byte("\x1c\r")) || bytes.Contains(m, []byte("\x1c\x0b"))
+			ambiguous := bytes.Contains(m, []byte("\x1c\r")) || bytes.Contains(m, []byte("\x1c\x0b")) || bytes.Contains(m, []byte("\x0bMSH"))
 			if (err != nil) != ambiguous {
 				t.Fatalf("Append(%q): %v", m, err)
 			}

@@ -133,3 +133,11 @@ func Bytes(n int64) string {
 	}
 	return ""
 }
+
+// JSONLine writes v for machines as one line, for commands that go on.
+func JSONLine(w io.Writer, v any) error {
+	if err := json.NewEncoder(w).Encode(v); err != nil {
+		return fmt.Errorf("write JSON: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,107 @@
+package spool
+
+import (
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"time"
+)
+
+// Get describes one item. It returns ErrUnknown when there is none.
+func (s *Spool) Get(id ID) (Item, error) {
+	if err := s.begin(); err != nil {
+		return Item{}, err
+	}
+	defer s.ops.Done()
+	e, err := s.look(id)
+	if err != nil {
+		return Item{}, err
+	}
+	d, err := s.describe(&e)
+	if err != nil && !s.holds(id) {
+		return Item{}, ErrUnknown // delivered since
+	}
+	if err != nil {
+		return Item{}, fmt.Errorf("read the item: %w", err)
+	}
+	return e.item(d), nil
+}
+
+// Payload reads the bytes of an item without a lease: whoever delivers it is not disturbed. The caller closes it before the Spool. Content is
+// checked as by Lease.Open.
+func (s *Spool) Payload(id ID) (io.ReadCloser, error) {
+	item, err := s.Get(id)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.begin(); err != nil {
+		return nil, err
+	}
+	defer s.ops.Done()
+	e, err := s.look(id)
+	if err != nil {
+		return nil, err
+	}
+	f, err := s.vol.open(itemName(id, e.ext))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, ErrUnknown
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open the item: %w", err)
+	}
+	return &payload{
+		file: f, section: io.NewSectionReader(f, int64(len(headMark)), item.Size),
+		hash: sha256.New(), want: item.SHA256, left: item.Size,
+	}, nil
+}
+
+// look copies what is in memory of an item.
+func (s *Spool) look(id ID) (entry, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	e := s.entries[id]
+	if e == nil {
+		return entry{}, ErrUnknown
+	}
+	return *e, nil
+}
+
+// RetryNow makes one item due at once: a parked one is unparked, and one that waits for its next attempt stops waiting. It returns ErrLeased
+// while the item is being delivered.
+func (s *Spool) RetryNow(id ID) error {
+	s.mu.Lock()
+	e := s.entries[id]
+	if e == nil || e.leased || e.state != StateQueued {
+		s.mu.Unlock()
+		return s.Unpark(id)
+	}
+	defer s.mu.Unlock()
+	e.queue.withdraw(e)
+	e.notBefore = time.Time{}
+	e.queue.add(e)
+	return nil
+}
+
+// Hold parks a queued item until it is unparked or dropped. The reason must not hold patient data. It returns ErrLeased while the item is
+// being delivered, and ErrUnknown when no such item is queued.
+func (s *Spool) Hold(id ID, reason string) error {
+	e, err := s.borrow(id, func(e *entry) bool { return e.state == StateQueued })
+	if err != nil {
+		return err
+	}
+	defer s.ops.Done()
+	reason = limitText(reason)
+	s.writeNote(id, note{Attempts: e.attempts, LastError: reason})
+	renamed, err := s.move(e, extParked)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	e.releaseLocked()
+	if !renamed {
+		e.queue.add(e)
+		return err
+	}
+	e.ext, e.state, e.lastError, e.notBefore = extParked, StateParked, reason, time.Time{}
+	return err
+}
