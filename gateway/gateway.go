@@ -167,7 +167,9 @@ func (g *Gateway) Run(ctx context.Context) error {
 	})
 	group.Go(func() error { return g.reportLoop(ctx, g.coord) })
 	group.Go(func() error { return g.standingLoop(ctx) })
-	group.Go(func() error { return localapi.Serve(ctx, g.opt.Dir.Path(state.SocketFile), g, localapi.QueuesOf(g.opt.Spool)) })
+	group.Go(func() error {
+		return localapi.Serve(ctx, g.opt.Dir.Path(state.SocketFile), g, localapi.QueuesOf(g.opt.Spool))
+	})
 	err := group.Wait()
 	if errors.Is(err, context.Canceled) {
 		err = nil

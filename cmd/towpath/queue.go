@@ -216,7 +216,7 @@ func queueDropCommand() *cli.Command {
 		Name: "drop", Usage: "delete one item for good, undelivered", ArgsUsage: "ITEM",
 		Description: `The sender was told that the item is safe, so this is the one command that loses something. Export it first. An HL7 message that its
 sender repeats unchanged later is answered as one that is known, and not delivered: send the exported file with "towpath hl7 send" instead.`,
-		Flags:       []cli.Flag{stateFlag(), keyStoreFlag(), &cli.BoolFlag{Name: "yes", Usage: "do not ask"}},
+		Flags: []cli.Flag{stateFlag(), keyStoreFlag(), &cli.BoolFlag{Name: "yes", Usage: "do not ask"}},
 		Action: func(c *cli.Context) error {
 			return withItem(c, func(q localapi.Queues, id string) error {
 				i, err := q.Item(c.Context, id)
