@@ -29,7 +29,7 @@ func token(t testing.TB, n *provisioningtest.Network, o coordinator.NewToken) wi
 func waits(t testing.TB, b *provisioningtest.Node, k wire.Token, f wire.Facts) wire.Wait {
 	t.Helper()
 	err := b.Enroll(t.Context(), k, f)
-	w, ok := errors.AsType[*provisioningtest.Waiting](err)
+	w, ok := errors.AsType[*provisioningtest.WaitingError](err)
 	if !ok {
 		t.Fatalf("got %v, want to wait", err)
 	}

@@ -275,14 +275,14 @@ func left[K comparable, V any](ids map[K]bool, read func(K) (V, error)) (map[K]*
 }
 
 // moved is s after a step.
-func (st *netStep) moved(s netmap.Snapshot) netmap.Snapshot {
-	s.Generation = st.to
-	s.Sites = replaced(s.Sites, st.sites, func(v provisioning.Site) provisioning.SiteID { return v.ID })
-	s.Nodes = replaced(s.Nodes, st.nodes, func(v provisioning.Node) provisioning.NodeID { return v.ID })
-	s.Services = replaced(s.Services, st.services, func(v provisioning.Service) provisioning.ServiceID { return v.ID })
-	s.Grants = replaced(s.Grants, st.grants, func(v provisioning.Grant) grantID { return grantID{v.Service, v.Site} })
-	s.Ranges = replaced(s.Ranges, st.ranges, func(v provisioning.Range) int64 { return v.ID })
-	return s
+func (s *netStep) moved(n netmap.Snapshot) netmap.Snapshot {
+	n.Generation = s.to
+	n.Sites = replaced(n.Sites, s.sites, func(v provisioning.Site) provisioning.SiteID { return v.ID })
+	n.Nodes = replaced(n.Nodes, s.nodes, func(v provisioning.Node) provisioning.NodeID { return v.ID })
+	n.Services = replaced(n.Services, s.services, func(v provisioning.Service) provisioning.ServiceID { return v.ID })
+	n.Grants = replaced(n.Grants, s.grants, func(v provisioning.Grant) grantID { return grantID{v.Service, v.Site} })
+	n.Ranges = replaced(n.Ranges, s.ranges, func(v provisioning.Range) int64 { return v.ID })
+	return n
 }
 
 // replaced is a list with changed rows where they were, and new ones at its end.

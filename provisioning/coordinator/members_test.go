@@ -80,7 +80,7 @@ func (n offlineNetwork) join(t *testing.T, site string) *provisioningtest.Node {
 	t.Helper()
 	b, token := n.Box(t), n.Token(t, site)
 	err := b.Enroll(t.Context(), token, wire.Facts{})
-	if w, ok := errors.AsType[*provisioningtest.Waiting](err); !ok || !strings.Contains(w.Message, "not signed") {
+	if w, ok := errors.AsType[*provisioningtest.WaitingError](err); !ok || !strings.Contains(w.Message, "not signed") {
 		t.Fatalf("before it is signed: %v", err)
 	}
 	if taken := n.sign(t); len(taken.Active) != 1 || len(taken.Stale) != 0 {
@@ -372,7 +372,7 @@ func TestReplacementWaitsForASignature(t *testing.T) {
 		t.Fatal(err)
 	}
 	spare := n.Box(t)
-	if _, ok := errors.AsType[*provisioningtest.Waiting](spare.Enroll(context.WithoutCancel(t.Context()), token, wire.Facts{})); !ok {
+	if _, ok := errors.AsType[*provisioningtest.WaitingError](spare.Enroll(context.WithoutCancel(t.Context()), token, wire.Facts{})); !ok {
 		t.Error("the spare takes part without a signature")
 	}
 	n.sign(t)

@@ -47,25 +47,25 @@ func (p *picture) touches(id provisioning.NodeID, have uint64) bool {
 }
 
 // follow makes the picture that comes after an old one, which is nil for the first.
-func (old *picture) follow(x *netmap.Index, proof Proof, affected []string, late map[provisioning.NodeID]bool) *picture {
-	p := &picture{Index: x, proof: proof, late: maps.Clone(late)}
-	if old == nil {
-		return p
+func (p *picture) follow(x *netmap.Index, proof Proof, affected []string, late map[provisioning.NodeID]bool) *picture {
+	next := &picture{Index: x, proof: proof, late: maps.Clone(late)}
+	if p == nil {
+		return next
 	}
-	t := touch{from: old.Generation(), to: x.Generation(), nodes: make(map[provisioning.NodeID]bool, len(affected))}
+	t := touch{from: p.Generation(), to: x.Generation(), nodes: make(map[provisioning.NodeID]bool, len(affected))}
 	for _, id := range affected {
 		t.nodes[provisioning.NodeID(id)] = true
 	}
-	t.all = old.proof.HeldAll || proof.HeldAll
-	for _, list := range [][]provisioning.NodeID{old.proof.Held, proof.Held} {
+	t.all = p.proof.HeldAll || proof.HeldAll
+	for _, list := range [][]provisioning.NodeID{p.proof.Held, proof.Held} {
 		for _, id := range list {
-			if old.proof.Holds(id) != proof.Holds(id) {
+			if p.proof.Holds(id) != proof.Holds(id) {
 				t.nodes[id] = true
 			}
 		}
 	}
-	p.steps = append(slices.Clone(old.steps[max(0, len(old.steps)-maxSteps+1):]), t)
-	return p
+	next.steps = append(slices.Clone(p.steps[max(0, len(p.steps)-maxSteps+1):]), t)
+	return next
 }
 
 // newest returns the picture of the newest generation, with all that is proven of it.

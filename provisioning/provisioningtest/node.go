@@ -58,10 +58,10 @@ func (n *Network) Node(t testing.TB, site string) *Node {
 	return b
 }
 
-// Waiting is the answer to a box that has to wait for an operator.
-type Waiting struct{ wire.Wait }
+// WaitingError is the answer to a box that has to wait for an operator.
+type WaitingError struct{ wire.Wait }
 
-func (w *Waiting) Error() string { return w.Message }
+func (w *WaitingError) Error() string { return w.Message }
 
 // Enroll speaks the whole enrolment: identity, sealed request, sealed answer, signed map. A refusal is a *wire.Refusal, and a *Waiting says
 // that the box has to ask again.
@@ -101,7 +101,7 @@ func (b *Node) EnrollWith(ctx context.Context, token wire.Token, req wire.Enroll
 		return answer.Error
 	}
 	if answer.Wait != nil {
-		return &Waiting{*answer.Wait}
+		return &WaitingError{*answer.Wait}
 	}
 	b.Network = id.Network
 	if _, err := b.take(wire.Frame{NetMap: answer.NetMap}); err != nil {

@@ -11,8 +11,9 @@ import (
 // tokens implements store.Tokens.
 type tokens struct{ t *tx }
 
+//nolint:gosec // column names
 const selectToken = `SELECT id, site, kind, hash, use_limit, uses, approval, replaces, address, created, expires, revoked
-	FROM tokens ` //nolint:gosec // column names
+	FROM tokens `
 
 func scanToken(s scanner) (provisioning.Token, error) {
 	var v provisioning.Token
