@@ -63,7 +63,7 @@ type WaitingError struct{ wire.Wait }
 
 func (w *WaitingError) Error() string { return w.Message }
 
-// Enroll speaks the whole enrolment: identity, sealed request, sealed answer, signed map. A refusal is a *wire.Refusal, and a *Waiting says
+// Enroll speaks the whole enrolment: identity, sealed request, sealed answer, signed map. A refusal is a *wire.Refusal, and a *WaitingError says
 // that the box has to ask again.
 func (b *Node) Enroll(ctx context.Context, token wire.Token, facts wire.Facts) error {
 	pub, err := b.Key.Public()
