@@ -3,6 +3,7 @@ package reconcile
 import (
 	"context"
 	"io"
+	"path/filepath"
 	"sync/atomic"
 
 	"github.com/towpath/towpath/provisioning/wire"
@@ -40,9 +41,12 @@ func (r *Runner) applyDeliveries(ctx context.Context, want []Delivery) {
 
 func (r *Runner) startDelivery(ctx context.Context, d Delivery) *delivery {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	run := &delivery{sink: newMovingSink(d, r.sink), cancel: cancel, done: make(chan struct{})}
+	ledger := r.ledger(d)
+	open := func(d Delivery) spool.Sink { return r.sink(d, ledger) }
+	run := &delivery{sink: newMovingSink(d, open), cancel: cancel, done: make(chan struct{})}
 	go func() {
 		defer close(run.done)
+		defer closeLedger(ledger)
 		if err := spool.Deliver(ctx, spool.DeliverConfig{Queue: r.cfg.Queue, Name: d.Queue, Sink: run.sink, Log: r.cfg.Log}); err != nil {
 			r.cfg.Log.Error("delivery ended", "queue", d.Queue, "error", err)
 		}
@@ -50,11 +54,34 @@ func (r *Runner) startDelivery(ctx context.Context, d Delivery) *delivery {
 	return run
 }
 
-func (r *Runner) sink(d Delivery) spool.Sink {
+// ledger opens the memory of a DICOM queue beside the queue itself. Without one, after trouble of the disk, objects are delivered all the
+// same: only a restart in the middle of one may then send it twice.
+func (r *Runner) ledger(d Delivery) *dicom.Ledger {
+	at, ok := r.cfg.Queue.(interface{ Dir() string })
+	if !ok || d.Protocol == wire.HL7 {
+		return nil
+	}
+	l, err := dicom.OpenLedger(filepath.Join(at.Dir(), "books", d.Queue+".ledger"), dicom.LedgerOptions{})
+	if err != nil {
+		r.cfg.Log.Error("the delivery ledger cannot be used", "queue", d.Queue, "error", err)
+		return nil
+	}
+	return l
+}
+
+func closeLedger(l *dicom.Ledger) {
+	if l != nil {
+		_ = l.Close() // what counts was synced before
+	}
+}
+
+func (r *Runner) sink(d Delivery, ledger *dicom.Ledger) spool.Sink {
 	if d.Protocol == wire.HL7 {
 		return r.hl7Sink(d)
 	}
-	return dicom.NewSink(dicom.SinkConfig{Network: r.cfg.OverlayNet, Target: d.Target.String(), CalledAE: d.AETitle, Log: r.cfg.Log})
+	return dicom.NewSink(dicom.SinkConfig{
+		Network: r.cfg.OverlayNet, Target: d.Target.String(), CalledAE: d.AETitle, Ledger: ledger, Log: r.cfg.Log,
+	})
 }
 
 // brokenSink delivers nothing and says why.

@@ -19,12 +19,12 @@ import (
 	"github.com/towpath/towpath/proxy/dicom"
 )
 
-// tool returns the path of a program of dcmtk, the real peer of these tests.
+// tool returns the path of a program that is a real peer of these tests.
 func tool(t *testing.T, name string) string {
 	t.Helper()
 	path, err := exec.LookPath(name)
 	if err != nil {
-		t.Skip("dcmtk is not installed")
+		t.Skip(name + " is not installed")
 	}
 	return path
 }
@@ -38,7 +38,7 @@ func run(t *testing.T, name string, args ...string) (string, error) {
 	return string(out), err
 }
 
-// start runs a server of dcmtk until the test ends, and waits until it answers a C-ECHO.
+// start runs a server until the test ends, and waits until it answers a C-ECHO.
 func start(t *testing.T, aeTitle, port, name string, args ...string) (address string) {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), tool(t, name), args...)

@@ -11,5 +11,9 @@
 // The package never dials or listens but through a proxy.Network, and never puts patient data, object UIDs included, into a log, a
 // Result or an error that can be logged.
 //
-// State: a Router and an Archive are stateless between connections; a Sink owns at most one open association.
+// Each object has its effect at the archive once: what is in doubt after a broken association or a restart is asked for before it is
+// sent again. The way of an object is the pure state machine of deliveryState; what must survive is in the Ledger.
+//
+// State: a Router and an Archive are stateless between connections; a Sink owns at most one open association, for storing or for asking,
+// and what it knows is in its Ledger, within stated bounds.
 package dicom

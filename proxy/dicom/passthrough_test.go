@@ -27,7 +27,11 @@ func oddRQ(t *testing.T) []byte {
 		ProtocolVersion: 3, CalledAE: "PACS", CallingAE: "WS1", ApplicationContext: "1.2.3.4",
 		Contexts: []pdu.ProposedContext{{ID: 251, AbstractSyntax: findStudy, TransferSyntaxes: []string{implicit}}},
 		UserInfo: pdu.UserInfo{
-			MaxLength: 12345, Unknown: []pdu.Item{{Type: 0x57, Data: []byte("common")}, {Type: 0x99, Data: []byte("?")}},
+			MaxLength: 12345, ImplementationClass: "1.2.3.4.5", ImplementationVersion: "ODD_1", Async: &pdu.AsyncWindow{Invoked: 16, Performed: 8},
+			Roles:    []pdu.Role{{SOPClass: ctStorage, SCU: true, SCP: true}},
+			Extended: []pdu.Extended{{SOPClass: findStudy, Info: []byte{1, 1, 0, 1}}},
+			Identity: &pdu.UserIdentity{Type: 2, ResponseRequested: true, Primary: []byte("user"), Secondary: []byte("passcode")},
+			Unknown:  []pdu.Item{{Type: 0x57, Data: []byte("common")}, {Type: 0x99, Data: []byte("?")}},
 		},
 	}
 	b, err := rq.Encode()
@@ -96,7 +100,7 @@ func TestPassThroughChangesNothing(t *testing.T) {
 	if got := read(t, far, len(rq)+len(early)); !bytes.Equal(got, append(rq, early...)) {
 		t.Error("the request arrives changed")
 	}
-	odd := pdu.UserInfo{Unknown: []pdu.Item{{Type: 0x98, Data: []byte("!")}}}
+	odd := pdu.UserInfo{Async: &pdu.AsyncWindow{Invoked: 4, Performed: 1}, IdentityResponse: []byte("ticket"), Unknown: []pdu.Item{{Type: 0x98, Data: []byte("!")}}}
 	ac, err := (&pdu.AssociateAC{ProtocolVersion: 1, UserInfo: odd}).Encode()
 	if err != nil {
 		t.Fatal(err)

@@ -36,6 +36,8 @@ type provider struct {
 	limits Limits
 	log    *slog.Logger
 	open   func(object) (storeWriter, error)
+	// commitments, if not nil, takes the reports of storage commitments.
+	commitments *Commitments
 
 	a       *ul.Association
 	res     proxy.Result
@@ -49,7 +51,10 @@ func (p *provider) serve(ctx context.Context, in *ul.Incoming, res proxy.Result)
 		return refuse(ctx, in, res, pdu.UserApplicationContext, "the peer asked for an application context other than DICOM's")
 	}
 	p.res = res
-	a, err := in.Accept(ctx, negotiate(in.RQ))
+	if p.commitments != nil {
+		in.Roles = reporterRoles(in.RQ.UserInfo.Roles)
+	}
+	a, err := in.Accept(ctx, negotiate(in.RQ, p.commitments != nil))
 	if err != nil {
 		return ended(res, err)
 	}
@@ -65,12 +70,24 @@ func (p *provider) serve(ctx context.Context, in *ul.Incoming, res proxy.Result)
 	return out
 }
 
-// negotiate answers each proposed context: verification and all storage classes, in a transfer syntax that is easy to take on.
-func negotiate(rq *pdu.AssociateRQ) []pdu.AcceptedContext {
+// reporterRoles grants an archive the provider's role of storage commitment, in which it reports (PS3.4 §J.3.3).
+func reporterRoles(asked []pdu.Role) []pdu.Role {
+	for _, r := range asked {
+		if r.SOPClass == StorageCommitment {
+			return []pdu.Role{{SOPClass: r.SOPClass, SCP: r.SCP}}
+		}
+	}
+	return nil
+}
+
+// negotiate answers each proposed context: verification and all storage classes, in a transfer syntax that is easy to take on, and
+// storage commitment if reports are expected.
+func negotiate(rq *pdu.AssociateRQ, reports bool) []pdu.AcceptedContext {
 	out := make([]pdu.AcceptedContext, 0, len(rq.Contexts))
 	for _, pc := range rq.Contexts {
 		ac := pdu.AcceptedContext{ID: pc.ID, TransferSyntax: chooseTransferSyntax(pc.TransferSyntaxes)}
 		switch {
+		case pc.AbstractSyntax == StorageCommitment && reports && ac.TransferSyntax != "":
 		case pc.AbstractSyntax != Verification && !IsStorageClass(pc.AbstractSyntax):
 			ac.Result = pdu.ContextAbstractSyntax
 		case ac.TransferSyntax == "":
@@ -104,6 +121,8 @@ func (p *provider) message(ctx context.Context) error {
 			return err
 		}
 		return p.respond(ctx, id, dimse.Respond(&set, dimse.Success, ""))
+	case c == dimse.NEventReportRQ && pc.AbstractSyntax == StorageCommitment:
+		return p.commitmentReport(ctx, pc, &set)
 	case c == dimse.CCancelRQ:
 		return p.skip(ctx, id, &set) // nothing of ours can be canceled, and a cancel has no response
 	case c.IsResponse():
@@ -182,7 +201,7 @@ func (p *provider) store(ctx context.Context, pc ul.Context, set *dimse.Set) err
 // check judges a C-STORE request by what is known before its data set.
 func check(rq dimse.StoreRQ, pc ul.Context) (dimse.Status, string) {
 	switch {
-	case rq.SOPClass != pc.AbstractSyntax, pc.AbstractSyntax == Verification:
+	case rq.SOPClass != pc.AbstractSyntax, pc.AbstractSyntax == Verification, pc.AbstractSyntax == StorageCommitment:
 		return dimse.SOPClassNotSupported, "SOP class differs from the presentation context's"
 	case !ValidUID(rq.SOPInstance):
 		return dimse.InvalidInstance, "the SOP instance UID is not a valid UID"

@@ -36,6 +36,8 @@ type RouterConfig struct {
 	// Queue takes the objects of Queued routes; it may be nil if there are none.
 	Queue  spool.Queue
 	Limits Limits
+	// Commitments, if not nil, takes the storage commitment reports that archives send to queued routes.
+	Commitments *Commitments
 	// Log may be nil.
 	Log *slog.Logger
 	// HoldFor is how long a PassThrough route may take to connect and get its answer. 0 means DefaultHoldFor.
@@ -88,7 +90,7 @@ func (r *Router) Serve(ctx context.Context, c net.Conn) proxy.Result {
 	case route.Mode == PassThrough:
 		return r.passThrough(ctx, c, in, route, res)
 	}
-	p := &provider{limits: r.cfg.Limits, log: r.cfg.Log, open: func(o object) (storeWriter, error) {
+	p := &provider{limits: r.cfg.Limits, log: r.cfg.Log, commitments: r.cfg.Commitments, open: func(o object) (storeWriter, error) {
 		w, err := r.cfg.Queue.Create(spool.Meta{Queue: route.QueueName, Attributes: o.attributes()})
 		if err != nil {
 			return nil, err

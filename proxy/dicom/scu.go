@@ -48,7 +48,7 @@ func (u *user) open(ctx context.Context, calling string, kinds []kind) error {
 	defer cancel()
 	conn, err := u.network.DialContext(dial, "tcp", u.target)
 	if err != nil {
-		return fmt.Errorf("cannot connect to %s: check that the device is on and that address and port are right: %w", u.target, err)
+		return &dialError{target: u.target, err: err}
 	}
 	u.connectTime = time.Since(began)
 	p := ul.Proposal{CallingAE: calling, CalledAE: u.calledAE}
@@ -68,6 +68,19 @@ func (u *user) open(ctx context.Context, calling string, kinds []kind) error {
 	u.conn, u.a, u.calling, u.proposed, u.message, u.used = conn, a, calling, proposed, 0, time.Now()
 	return nil
 }
+
+// dialError means that the device cannot be reached.
+type dialError struct {
+	target string
+	err    error
+}
+
+func (e *dialError) Error() string {
+	return fmt.Sprintf("cannot connect to %s: check that the device is on and that address and port are right: %v", e.target, e.err)
+}
+
+// Unwrap returns the cause.
+func (e *dialError) Unwrap() error { return e.err }
 
 // explain adds to an association error what to do about it.
 func (u *user) explain(err error, calling string) error {

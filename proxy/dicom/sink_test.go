@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/fnv"
 	"io"
 	"net"
 	"strings"
@@ -124,7 +125,9 @@ func item(calling, class, syntax, instance string, kv ...string) spool.Item {
 	for i := 0; i < len(kv); i += 2 {
 		m[kv[i]] = kv[i+1]
 	}
-	return spool.Item{Meta: spool.Meta{Queue: "q", Attributes: m}}
+	h := fnv.New64a()
+	_, _ = fmt.Fprint(h, m) // the same item has the same ID
+	return spool.Item{ID: spool.ID(fmt.Sprintf("%016x", h.Sum64())), Meta: spool.Meta{Queue: "q", Attributes: m}}
 }
 
 func deliver(t *testing.T, s spool.Sink, it spool.Item, data string) (spool.Receipt, error) {

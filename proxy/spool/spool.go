@@ -17,6 +17,7 @@ import (
 type Spool struct {
 	opts Options
 	log  *slog.Logger
+	dir  string
 	vol  volume
 	sync groupSync // of the folder of items
 	ops  sync.WaitGroup
@@ -47,8 +48,13 @@ func Open(dir string, opts Options) (*Spool, error) {
 		_ = v.close()
 		return nil, fmt.Errorf("open the queue: %w", err)
 	}
+	s.dir = dir
 	return s, nil
 }
+
+// Dir returns the directory that Open was given. A deliverer may keep books of its own in a folder "books" of it, which the Spool
+// leaves alone.
+func (s *Spool) Dir() string { return s.dir }
 
 func open(v volume, opts Options) (*Spool, error) {
 	opts = opts.withDefaults()

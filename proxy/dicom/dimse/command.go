@@ -109,6 +109,61 @@ func ParseStoreRQ(s *Set) StoreRQ {
 	}
 }
 
+// FindRQ asks for what matches the identifier that follows (PS3.7 §9.3.2.1). The priority is always medium.
+type FindRQ struct {
+	MessageID uint16
+	SOPClass  string
+}
+
+// Set returns the command set.
+func (m FindRQ) Set() Set {
+	var s Set
+	s.SetUI(TagAffectedSOPClass, m.SOPClass)
+	s.SetUS(TagCommandField, uint16(CFindRQ))
+	s.SetUS(TagMessageID, m.MessageID)
+	s.SetUS(TagPriority, priorityMedium)
+	s.SetUS(TagDataSetType, withDataSet)
+	return s
+}
+
+// ActionRQ asks for an action with the information that follows (PS3.7 §10.3.4.1).
+type ActionRQ struct {
+	MessageID             uint16
+	SOPClass, SOPInstance string // requested
+	Action                uint16
+}
+
+// Set returns the command set.
+func (m ActionRQ) Set() Set {
+	var s Set
+	s.SetUI(TagRequestedSOPClass, m.SOPClass)
+	s.SetUS(TagCommandField, uint16(NActionRQ))
+	s.SetUS(TagMessageID, m.MessageID)
+	s.SetUS(TagDataSetType, withDataSet)
+	s.SetUI(TagRequestedSOPInstance, m.SOPInstance)
+	s.SetUS(TagActionType, m.Action)
+	return s
+}
+
+// EventReportRQ tells of an event with the information that follows (PS3.7 §10.3.1.1).
+type EventReportRQ struct {
+	MessageID             uint16
+	SOPClass, SOPInstance string // affected
+	Event                 uint16
+}
+
+// Set returns the command set.
+func (m EventReportRQ) Set() Set {
+	var s Set
+	s.SetUI(TagAffectedSOPClass, m.SOPClass)
+	s.SetUS(TagCommandField, uint16(NEventReportRQ))
+	s.SetUS(TagMessageID, m.MessageID)
+	s.SetUS(TagDataSetType, withDataSet)
+	s.SetUI(TagAffectedSOPInstance, m.SOPInstance)
+	s.SetUS(TagEventType, m.Event)
+	return s
+}
+
 // Response is the answer to any request: C-STORE-RSP (PS3.7 §9.3.1.2), C-ECHO-RSP (§9.3.5.2) and, for commands that we do not know,
 // their generic form.
 type Response struct {

@@ -27,6 +27,8 @@ const (
 	TagErrorID               Tag = 0x0903 // US
 	TagAffectedSOPInstance   Tag = 0x1000 // UI
 	TagRequestedSOPInstance  Tag = 0x1001 // UI
+	TagEventType             Tag = 0x1002 // US
+	TagActionType            Tag = 0x1008 // US
 	TagMoveOriginatorAE      Tag = 0x1030 // AE
 	TagMoveOriginatorMessage Tag = 0x1031 // US
 )

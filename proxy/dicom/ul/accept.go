@@ -12,6 +12,8 @@ type Incoming struct {
 	a *Association
 	// RQ is the request, with its own bytes in RQ.Raw.
 	RQ *pdu.AssociateRQ
+	// Roles are granted by Accept. What is not in it is the standard's default: the requestor is the user (PS3.7 §D.3.3.4).
+	Roles []pdu.Role
 }
 
 // Receive waits for the association request on a connection that a peer has opened. A request for another version of the protocol
@@ -49,6 +51,7 @@ func (in *Incoming) Accept(ctx context.Context, contexts []pdu.AcceptedContext) 
 		ApplicationContext: pdu.ApplicationContext, Contexts: contexts,
 		UserInfo: pdu.UserInfo{
 			MaxLength: a.cfg.Limits.MaxData, ImplementationClass: ImplementationClass, ImplementationVersion: ImplementationVersion,
+			Roles: in.Roles,
 		},
 	}
 	b, err := ac.Encode()
