@@ -69,12 +69,24 @@ func (c *Coordinator) indexAt(ctx context.Context, min uint64) (*picture, error)
 	if err != nil {
 		return nil, err
 	}
-	x := netmap.NewIndex(s)
+	x := c.index(s, step)
 	for _, o := range x.Omissions() {
 		c.log.Error("an object of the database is in no map", "object", o.Object, "reason", o.Reason, "generation", s.Generation)
 	}
 	c.picture = c.prove(x, s, step)
 	return c.picture, nil
+}
+
+// index arranges s, to which step led from the picture; it may be nil.
+func (c *Coordinator) index(s netmap.Snapshot, step *netStep) *netmap.Index {
+	if step == nil || step.size() > len(step.grants) {
+		return netmap.NewIndex(s)
+	}
+	users := map[provisioning.SiteID]bool{}
+	for k := range step.grants {
+		users[k.site] = true
+	}
+	return c.picture.Regrant(s, users)
 }
 
 // advance returns the network at a generation not below min: as the picture has it, with what this process has changed since, or read anew.

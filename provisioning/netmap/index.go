@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"time"
 
 	"github.com/towpath/towpath/ipam"
 	"github.com/towpath/towpath/provisioning"
@@ -40,6 +41,7 @@ type link struct {
 	service provisioning.Service
 	user    provisioning.SiteID
 	lanPort uint16
+	created time.Time
 }
 
 // NewIndex sorts the sound objects of s from the broken ones.
@@ -62,7 +64,7 @@ func NewIndex(s Snapshot) *Index {
 	x.addNodes()
 	x.addServices()
 	x.addPlaces()
-	x.addGrants()
+	x.addGrants(s.Grants)
 	return x
 }
 
@@ -242,8 +244,9 @@ func (x *Index) front(site provisioning.SiteID) (provisioning.Node, bool) {
 	return provisioning.Node{}, false
 }
 
-func (x *Index) addGrants() {
-	grants := slices.Clone(x.s.Grants)
+// addGrants adds all grants, or all of some users: no grant of one user decides about one of another.
+func (x *Index) addGrants(grants []provisioning.Grant) {
+	grants = slices.Clone(grants)
 	slices.SortFunc(grants, func(a, b provisioning.Grant) int {
 		return cmp.Or(a.Created.Compare(b.Created), cmp.Compare(a.Service, b.Service), cmp.Compare(a.Site, b.Site))
 	})
@@ -272,7 +275,7 @@ func (x *Index) addGrants() {
 		case !taken[user.ID].enter(NewDoor(v, g.LANPort)):
 			x.omit(object, "an older grant has the same way in at port %d", g.LANPort)
 		default:
-			l := link{service: v, user: user.ID, lanPort: g.LANPort}
+			l := link{service: v, user: user.ID, lanPort: g.LANPort, created: g.Created}
 			x.links[user.ID] = append(x.links[user.ID], l)
 			if owner.ID != user.ID {
 				x.links[owner.ID] = append(x.links[owner.ID], l)
