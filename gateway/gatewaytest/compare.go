@@ -32,6 +32,19 @@ func Compare(want, got []Object) (equal int, missing, extra []string) {
 	return equal, missing, extra
 }
 
+// OnePerObject keeps the first of what is the same instance with the same bytes: a queue delivers that once.
+func OnePerObject(objects []Object) []Object {
+	seen := map[[2]string]bool{}
+	var kept []Object
+	for _, o := range objects {
+		if k := [2]string{o.SOPInstanceUID, o.Digest}; !seen[k] {
+			seen[k] = true
+			kept = append(kept, o)
+		}
+	}
+	return kept
+}
+
 // OnePerInstance keeps the first file of each SOP instance, for archives that keep one.
 func OnePerInstance(files []string) []string {
 	seen := map[string]bool{}

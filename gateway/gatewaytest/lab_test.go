@@ -180,6 +180,7 @@ func TestLabMainJob(t *testing.T) {
 		}
 		// through sends files to an archive through the clinic, and those that the clinic acknowledged to an archive of the same kind
 		// directly. What the second has then, the first must have, byte for byte.
+		// dcmsend makes the same bytes of two of the files, which a queued service delivers once.
 		through := func(what string, pacs PACS, port int, called string, files []string, control PACS, controlPort int) {
 			begin := time.Now()
 			_, _, sent := n.Modality.Send(t, ClinicLAN, port, called, files)
@@ -187,7 +188,11 @@ func TestLabMainJob(t *testing.T) {
 			_, _, direct := n.PACS.Send(t, "127.0.0.1", controlPort, called, acknowledged)
 			want := control.Objects()
 			taken, _ := split(direct)
-			deliver(t, what, pacs, want, begin)
+			due := want
+			if port != directPort {
+				due = OnePerObject(want)
+			}
+			deliver(t, what, pacs, due, begin)
 			tr.note("  of %d files the clinic took %d, and of these %s itself takes %d", len(files), len(acknowledged), called, len(taken))
 			if len(want) < 100 || len(want) != len(taken) {
 				t.Errorf("the control archive has %d objects of %d taken: is it a control?", len(want), len(taken))
