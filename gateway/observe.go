@@ -49,6 +49,7 @@ func (g *Gateway) observe(ctx context.Context) {
 	g.health.Keep(codePeer, codes)
 	g.observeQueues(m, now)
 	g.observeHL7(now)
+	g.observeDICOM(now)
 	g.observeExpiry(m, now)
 }
 

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/towpath/towpath/gateway/health"
+	"github.com/towpath/towpath/gateway/reconcile"
 	"github.com/towpath/towpath/proxy"
 	"github.com/towpath/towpath/proxy/hl7"
 	"github.com/towpath/towpath/proxy/spool"
@@ -30,7 +31,9 @@ type Status struct {
 	Queues      []spool.QueueStats `json:"queues"`
 	Sessions    []Session          `json:"sessions"`
 	// HL7 counts what was unusual with messages, by service, since the gateway started.
-	HL7 []hl7.Counts `json:"hl7,omitempty"`
+	// DICOM counts what became of the objects of each queue since the gateway began to empty it.
+	DICOM []reconcile.DICOMCounts `json:"dicom,omitempty"`
+	HL7   []hl7.Counts            `json:"hl7,omitempty"`
 }
 
 // Coordinator is the state of the control channel.

@@ -4,6 +4,8 @@ import (
 	"context"
 	"io"
 	"path/filepath"
+	"slices"
+	"strings"
 	"sync/atomic"
 
 	"github.com/towpath/towpath/provisioning/wire"
@@ -14,6 +16,7 @@ import (
 // delivery is one queue being emptied.
 type delivery struct {
 	sink   *movingSink
+	ledger *dicom.Ledger // nil for HL7, and after trouble of the disk
 	cancel context.CancelFunc
 	done   chan struct{}
 }
@@ -30,20 +33,51 @@ func (r *Runner) applyDeliveries(ctx context.Context, want []Delivery) {
 		}
 		run.cancel()
 		<-run.done
-		delete(r.deliveries, k)
+		r.setDelivery(k, nil)
 	}
 	for _, d := range want {
 		if _, ok := r.deliveries[d.Queue]; !ok {
-			r.deliveries[d.Queue] = r.startDelivery(ctx, d)
+			r.setDelivery(d.Queue, r.startDelivery(ctx, d))
 		}
 	}
+}
+
+// setDelivery notes what empties a queue; nil is nothing.
+func (r *Runner) setDelivery(queue string, run *delivery) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if run == nil {
+		delete(r.deliveries, queue)
+		return
+	}
+	r.deliveries[queue] = run
+}
+
+// DICOMCounts are what became of the objects of one queue since its delivery began.
+type DICOMCounts struct {
+	Queue string `json:"queue"`
+	dicom.LedgerCounts
+}
+
+// DICOM returns the counts of all DICOM queues that are being emptied, by name. It may be called at any time.
+func (r *Runner) DICOM() []DICOMCounts {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var out []DICOMCounts
+	for queue, run := range r.deliveries {
+		if run.ledger != nil {
+			out = append(out, DICOMCounts{Queue: queue, LedgerCounts: run.ledger.Counts()})
+		}
+	}
+	slices.SortFunc(out, func(a, b DICOMCounts) int { return strings.Compare(a.Queue, b.Queue) })
+	return out
 }
 
 func (r *Runner) startDelivery(ctx context.Context, d Delivery) *delivery {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	ledger := r.ledger(d)
 	open := func(d Delivery) spool.Sink { return r.sink(d, ledger) }
-	run := &delivery{sink: newMovingSink(d, open), cancel: cancel, done: make(chan struct{})}
+	run := &delivery{sink: newMovingSink(d, open), ledger: ledger, cancel: cancel, done: make(chan struct{})}
 	go func() {
 		defer close(run.done)
 		defer closeLedger(ledger)

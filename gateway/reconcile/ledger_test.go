@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/towpath/towpath/gateway/reconcile"
 )
 
 // TestDICOMQueuesHaveALedger looks for the memory of each queue that is delivered by DICOM beside the queue, and for none elsewhere.
@@ -31,5 +33,18 @@ func TestDICOMQueuesHaveALedger(t *testing.T) {
 	slices.Sort(want)
 	if len(want) == 0 || !slices.Equal(want, got) {
 		t.Errorf("ledgers of %v instead of %v", got, want)
+	}
+	var counted []string
+	for _, c := range f.DICOM() {
+		counted = append(counted, c.Queue)
+	}
+	if !slices.Equal(want, counted) {
+		t.Errorf("counts of %v instead of %v", counted, want)
+	}
+	if err := f.Apply(t.Context(), reconcile.Desired{Tunnel: d.Tunnel}); err != nil {
+		t.Fatal(err)
+	}
+	if c := f.DICOM(); len(c) > 0 {
+		t.Errorf("nothing is emptied any more, and counted are %v", c)
 	}
 }

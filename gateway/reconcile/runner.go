@@ -44,7 +44,7 @@ type RunnerConfig struct {
 type Runner struct {
 	cfg RunnerConfig
 
-	mu         sync.Mutex // guards listeners, for Listeners
+	mu         sync.Mutex // guards listeners and deliveries, for Listeners and DICOM
 	listeners  map[string]*running
 	deliveries map[string]*delivery
 

@@ -68,19 +68,21 @@ type Ledger struct {
 // LedgerCounts are what a Ledger has seen since it was opened, for conditions and metrics.
 type LedgerCounts struct {
 	// Delivered objects were answered for or found at the archive.
-	Delivered uint64
+	Delivered uint64 `json:"delivered"`
 	// Duplicates were not sent, since the same bytes had been delivered under the same UID.
-	Duplicates uint64
+	Duplicates uint64 `json:"duplicates"`
 	// Conflicts were delivered although other bytes had been delivered under the same UID: the archive's administrator must look
 	// which of them is the right one. LastConflict is when.
-	Conflicts    uint64
-	LastConflict time.Time
+	Conflicts    uint64    `json:"conflicts"`
+	LastConflict time.Time `json:"last_conflict,omitzero"`
 	// InDoubt is how many objects are now known to be neither here alone nor there for certain.
-	InDoubt int
+	InDoubt int `json:"in_doubt"`
 	// FoundPresent and FoundAbsent are outcomes of asking; Resent were sent again because the archive cannot be asked.
-	FoundPresent, FoundAbsent, Resent uint64
+	FoundPresent uint64 `json:"found_present"`
+	FoundAbsent  uint64 `json:"found_absent"`
+	Resent       uint64 `json:"resent"`
 	// GaveUp were parked because they failed again and again.
-	GaveUp uint64
+	GaveUp uint64 `json:"gave_up"`
 }
 
 // doubt is one object in doubt.
