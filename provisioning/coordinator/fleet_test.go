@@ -34,7 +34,7 @@ type fleet struct {
 	pools int
 }
 
-func launch(b *testing.B, clinics int) *fleet {
+func launch(b testing.TB, clinics int) *fleet {
 	b.Helper()
 	n, lab, boxes := newFleet(b, openStore(b), clinics)
 	f := &fleet{Network: n, lab: lab, nodes: append(boxes, lab), at: make([]uint64, clinics+1), bytes: make([]int64, clinics+1)}
@@ -44,7 +44,7 @@ func launch(b *testing.B, clinics int) *fleet {
 }
 
 // watch lets the first nodes, or all, follow until stop, and waits until they have heard something.
-func (f *fleet) watch(b *testing.B, nodes int) {
+func (f *fleet) watch(b testing.TB, nodes int) {
 	b.Helper()
 	ctx, cancel := context.WithCancel(context.WithoutCancel(b.Context()))
 	var wg sync.WaitGroup
@@ -86,7 +86,7 @@ func (f *fleet) await(i, j int, gen uint64) {
 	}
 }
 
-func (f *fleet) generation(b *testing.B) uint64 {
+func (f *fleet) generation(b testing.TB) uint64 {
 	b.Helper()
 	var gen uint64
 	if err := f.Store.View(b.Context(), func(tx store.Tx) (err error) { gen, err = tx.Generation(); return err }); err != nil {
