@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/towpath/towpath/provisioning"
@@ -52,6 +53,8 @@ type Coordinator struct {
 	// pictureMu is held while the picture is loaded and proven, so that a change is read once however many nodes wait for it.
 	pictureMu sync.Mutex
 	picture   *picture
+	// shown is picture, for those who need nothing newer.
+	shown     atomic.Pointer[picture]
 	publisher publisher
 	feed      *feed
 	// revision is that of the plan in the picture.

@@ -60,6 +60,10 @@ func (c *Coordinator) early(ctx context.Context) (*picture, error) {
 
 // indexAt returns the picture of a generation not below min.
 func (c *Coordinator) indexAt(ctx context.Context, min uint64) (*picture, error) {
+	// Nobody waits for what is late in a picture, or for the next one, but who needs it.
+	if p := c.shown.Load(); p != nil && p.Generation() >= min {
+		return p, nil
+	}
 	c.pictureMu.Lock()
 	defer c.pictureMu.Unlock()
 	if c.picture != nil && c.picture.Generation() >= min {
@@ -73,8 +77,14 @@ func (c *Coordinator) indexAt(ctx context.Context, min uint64) (*picture, error)
 	for _, o := range x.Omissions() {
 		c.log.Error("an object of the database is in no map", "object", o.Object, "reason", o.Reason, "generation", s.Generation)
 	}
-	c.picture = c.prove(x, s, step)
+	c.draw(c.prove(x, s, step))
 	return c.picture, nil
+}
+
+// draw makes p the picture there is. The caller holds c.pictureMu.
+func (c *Coordinator) draw(p *picture) {
+	c.picture = p
+	c.shown.Store(p)
 }
 
 // index arranges s, to which step led from the picture; it may be nil.

@@ -112,7 +112,7 @@ func (c *Coordinator) settle(x *picture) *picture {
 	}
 	p := &picture{Index: early.Index, proof: proof, steps: early.steps}
 	c.refuted(proof)
-	c.picture = p
+	c.draw(p)
 	return p
 }
 

@@ -63,7 +63,7 @@ func TestWhatIsUnprovenIsHeld(t *testing.T) {
 	s := country(t, 2)
 	x := netmap.NewIndex(s)
 	c := newQuiet()
-	c.picture = c.prove(x, s, nil)
+	c.draw(c.prove(x, s, nil))
 	// The prover cannot follow what it does not know.
 	c.publisher.snapshot.Sites = append(slices.Clone(s.Sites), provisioning.Site{ID: "lost", Name: "lost"})
 	s.Generation++
@@ -74,7 +74,7 @@ func TestWhatIsUnprovenIsHeld(t *testing.T) {
 	if _, _, err := c.compile(broken, nodeID(1)); err == nil {
 		t.Error("a map is given out")
 	}
-	c.picture = broken
+	c.draw(broken)
 	s.Generation++
 	if p := c.prove(netmap.NewIndex(s), s, nil); p.proof.Certificate == nil || !p.touches(nodeID(1), 2) {
 		t.Errorf("the next one does not begin anew: %+v", p.proof)

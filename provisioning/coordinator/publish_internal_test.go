@@ -126,7 +126,7 @@ func TestLargeMapsAreProvenLater(t *testing.T) {
 	s := country(t, manyLinks)
 	c := newQuiet()
 	first := c.prove(netmap.NewIndex(s), s, nil)
-	c.picture = first
+	c.draw(first)
 	if want := map[provisioning.NodeID]bool{nodeID(0): true}; !maps.Equal(first.late, want) || first.proof.Certificate != nil || len(first.proof.CounterExamples) > 0 {
 		t.Fatalf("late are %v, the proof is %+v", first.late, first.proof)
 	}
@@ -136,7 +136,7 @@ func TestLargeMapsAreProvenLater(t *testing.T) {
 	s.Generation++
 	addSite(t, &s, manyLinks+1, wire.Clinic)
 	second := c.prove(netmap.NewIndex(s), s, nil)
-	c.picture = second
+	c.draw(second)
 	if len(second.late) != 1 {
 		t.Error("what was late is forgotten")
 	}
@@ -154,7 +154,7 @@ func TestLargeMapsAreProvenLater(t *testing.T) {
 	wrong.Services = slices.Clone(s.Services)
 	wrong.Services[0].Port++
 	third := c.prove(netmap.NewIndex(s), wrong, nil)
-	c.picture = third
+	c.draw(third)
 	if third.proof.Holds(nodeID(0)) || !third.proof.Holds(nodeID(1)) {
 		t.Errorf("at first, held are %v", third.proof.Held)
 	}
