@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/netip"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -71,10 +72,9 @@ func TestOneKeyInTwoPlacesIsQuarantined(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				n, lab, boxes := newFleet(t, openStore(t), 2)
-				var mu int
+				var calls atomic.Int64
 				n.SetEndpoints(func(context.Context, wgkey.PublicKey) netip.AddrPort {
-					mu++
-					return netip.MustParseAddrPort(fmt.Sprintf("192.0.2.%d:4500", 1+mu%2))
+					return netip.MustParseAddrPort(fmt.Sprintf("192.0.2.%d:4500", 1+calls.Add(1)%2))
 				})
 				first := live(boxes[0], "first", pause)
 				time.Sleep(time.Hour)
