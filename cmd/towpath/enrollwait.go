@@ -62,7 +62,8 @@ func howToApprove(key wgkey.PublicKey) string {
 
     %s
 
-They find it with "towpath node list" and let it in with "towpath node approve".`, wire.KeyPrint(key))
+They find it with "towpath node list". "towpath node show" says what it waits for: approval ("towpath node approve"), or the signature of the
+network's offline key ("towpath coordinator unsigned").`, wire.KeyPrint(key))
 }
 
 type waitingJSON struct {
