@@ -48,7 +48,32 @@ func (s Service) checkHL7() error {
 	case o.AckTimeout < 0 || o.AckTimeout > maxAckTimeout:
 		return Errorf(Invalid, "an answer cannot take %d seconds", o.AckTimeout).WithHint("give 1 to %d seconds, or 0 for the gateway's own time", maxAckTimeout)
 	}
+	if err := s.checkGDT(); err != nil {
+		return err
+	}
 	return checkMessageTypes(o.TypeList())
+}
+
+// checkGDT repeats what the gateway would refuse, see proxy/hl7/gdt: it must be said where it can be changed.
+func (s Service) checkGDT() error {
+	o := s.HL7.GDT
+	const letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
+	gdtID := func(id string) bool { return len(id) >= 4 && len(id) <= 8 && strings.Trim(id, letters+"_") == "" }
+	switch {
+	case o == (wire.GDTOptions{}):
+		return nil
+	case !strings.HasPrefix(s.Target, wire.FolderTarget):
+		return Errorf(Invalid, "GDT records are files, and the target is no folder").WithHint("give the target as %sNAME, or leave the GDT options out", wire.FolderTarget)
+	case !gdtID(o.Receiver):
+		return Errorf(Invalid, "the GDT-ID of the practice software is missing or wrong").WithHint("its vendor names it: 4 to 8 of A to Z, 0 to 9 and _")
+	case o.Sender != "" && !gdtID(o.Sender):
+		return Errorf(Invalid, "the sender's GDT-ID is wrong").WithHint("write 4 to 8 of A to Z, 0 to 9 and _, or leave it out")
+	case len(o.Procedure) > 6 || strings.Trim(o.Procedure, letters) != "":
+		return Errorf(Invalid, "the kind of examination (field 8402) is wrong").WithHint("write up to 6 of A to Z and 0 to 9, such as EKG01")
+	case o.Charset != 0 && o.Charset != 2 && o.Charset != 3:
+		return Errorf(Invalid, "GDT has no character set %d that the gateway writes", o.Charset).WithHint("choose 2 (IBM code page 437) or 3 (ISO 8859-1)")
+	}
+	return nil
 }
 
 func checkMessageTypes(types []string) error {

@@ -18,7 +18,21 @@ func TestValidateHL7Options(t *testing.T) {
 		"all of it": {func(s *provisioning.Service) {
 			s.HL7 = wire.HL7Options{Types: "ADT,ORM^O01,ORU", Copy: true, Behind: wire.Stop, Retries: 5, AckTimeout: 60}
 		}, ""},
-		"folder":           {func(s *provisioning.Service) { s.Target = "folder:findings" }, ""},
+		"folder": {func(s *provisioning.Service) { s.Target = "folder:findings" }, ""},
+		"GDT": {func(s *provisioning.Service) {
+			s.Target, s.HL7.GDT = "folder:results", wire.GDTOptions{Receiver: "PRAX_EDV", Procedure: "EKG01", Charset: 2}
+		}, ""},
+		"GDT, no folder":   {func(s *provisioning.Service) { s.HL7.GDT.Receiver = "PRAX_EDV" }, "the target is no folder"},
+		"GDT, no receiver": {func(s *provisioning.Service) { s.Target, s.HL7.GDT.Charset = "folder:results", 3 }, "GDT-ID of the practice software"},
+		"GDT, sender": {func(s *provisioning.Service) {
+			s.Target, s.HL7.GDT = "folder:results", wire.GDTOptions{Receiver: "PRAX", Sender: "x"}
+		}, "sender's GDT-ID"},
+		"GDT, procedure": {func(s *provisioning.Service) {
+			s.Target, s.HL7.GDT = "folder:results", wire.GDTOptions{Receiver: "PRAX", Procedure: "ekg"}
+		}, "field 8402"},
+		"GDT, charset": {func(s *provisioning.Service) {
+			s.Target, s.HL7.GDT = "folder:results", wire.GDTOptions{Receiver: "PRAX", Charset: 1}
+		}, "character set 1"},
 		"own types":        {func(s *provisioning.Service) { s.HL7.Types = "ZAB^Z01" }, ""},
 		"lower case":       {func(s *provisioning.Service) { s.HL7.Types = "oru" }, `"oru" is no HL7 message type`},
 		"structure":        {func(s *provisioning.Service) { s.HL7.Types = "ORU^R01^ORU_R01" }, "is no HL7 message type"},

@@ -19,6 +19,10 @@ func hl7Flags() []cli.Flag {
 		&cli.DurationFlag{Name: "ack-timeout", Usage: "`TIME` the application may take to answer; 30s if not given (HL7)"},
 		&cli.BoolFlag{Name: "commit-sender", Usage: "senders use commit acknowledgments, MLLP release 2 (HL7)"},
 		&cli.BoolFlag{Name: "commit-target", Usage: "the application uses commit acknowledgments, MLLP release 2 (HL7)"},
+		&cli.StringFlag{Name: "gdt-receiver", Usage: "write results as GDT 2.1 records for the practice software with this `GDT-ID` (HL7, folders)"},
+		&cli.StringFlag{Name: "gdt-sender", Usage: "our own `GDT-ID` in the records; TOWPATH if not given (HL7, folders)"},
+		&cli.StringFlag{Name: "gdt-procedure", Usage: "`KIND` of examination in the records (field 8402), such as EKG01; ALLG00 if not given (HL7, folders)"},
+		&cli.IntFlag{Name: "gdt-charset", Usage: "`NUMBER` of the records' character set (field 9206): 2 is IBM code page 437, 3 (if not given) ISO 8859-1 (HL7, folders)"},
 	}
 }
 
@@ -36,5 +40,16 @@ func hl7Options(c *cli.Context) *adminapi.HL7Options {
 		Types: c.StringSlice("type"), Copy: c.Bool("copy"), Behind: c.String("on-refusal"), Retries: c.Int("retries"), Acks: c.Bool("acks"),
 		CommitSender: c.Bool("commit-sender"), CommitTarget: c.Bool("commit-target"),
 		AckTimeout: int((timeout + time.Second - 1) / time.Second),
+		GDT:        gdtOptions(c),
 	}
+}
+
+func gdtOptions(c *cli.Context) *adminapi.GDT {
+	o := adminapi.GDT{
+		Receiver: c.String("gdt-receiver"), Sender: c.String("gdt-sender"), Procedure: c.String("gdt-procedure"), Charset: c.Int("gdt-charset"),
+	}
+	if o == (adminapi.GDT{}) {
+		return nil
+	}
+	return &o
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/towpath/towpath/provisioning/wire"
 	"github.com/towpath/towpath/proxy/hl7"
+	"github.com/towpath/towpath/proxy/hl7/gdt"
 	"github.com/towpath/towpath/proxy/spool"
 )
 
@@ -68,7 +69,7 @@ func (r *Runner) hl7Router(l Listener) (*hl7.Router, error) {
 			if err != nil {
 				return nil, err
 			}
-			route.Mode, route.Folder = hl7.Filed, f
+			route.Mode, route.Folder, route.Format = hl7.Filed, f, gdtFormat(x.HL7.GDT)
 		case x.Mode == wire.Queued:
 			route.Mode, route.QueueName = hl7.Queued, x.Queue
 		default:
@@ -88,7 +89,7 @@ func (r *Runner) hl7Sink(d Delivery) spool.Sink {
 		if err != nil {
 			return brokenSink{err}
 		}
-		return hl7.NewFolderSink(f, r.cfg.HL7.Ledger)
+		return hl7.NewFolderSink(f, r.cfg.HL7.Ledger, gdtFormat(d.HL7.GDT))
 	}
 	cfg := hl7.SinkConfig{
 		Service: d.Service, Network: r.cfg.OverlayNet, Target: d.Target.String(), ErrorRetries: d.HL7.Retries, Ledger: r.cfg.HL7.Ledger,
@@ -151,3 +152,25 @@ func (f *folders) get(name string) (*hl7.Folder, error) {
 	f.open[name] = o
 	return o, nil
 }
+
+// gdtFormat is nil for messages that are written as they are.
+func gdtFormat(o wire.GDTOptions) hl7.Format {
+	if o == (wire.GDTOptions{}) {
+		return nil
+	}
+	return gdtFiles{gdt.Options{Receiver: o.Receiver, Sender: o.Sender, Procedure: o.Procedure, Charset: gdt.Charset(o.Charset)}}
+}
+
+// gdtFiles implements hl7.Format.
+type gdtFiles struct{ gdt.Options }
+
+func (g gdtFiles) Files(msg []byte, stem string) ([]byte, []hl7.Beside, error) {
+	record, documents, err := gdt.Convert(msg, stem, g.Options)
+	var beside []hl7.Beside
+	for _, d := range documents {
+		beside = append(beside, hl7.Beside(d))
+	}
+	return record, beside, err //nolint:wrapcheck // it says what cannot be
+}
+
+func (gdtFiles) Names() int { return gdt.MaxName }

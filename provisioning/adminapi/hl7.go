@@ -16,6 +16,29 @@ type HL7Options struct {
 	CommitSender bool     `json:"commit_sender,omitempty" doc:"senders use commit acknowledgments (MLLP, release 2)"`
 	CommitTarget bool     `json:"commit_target,omitempty" doc:"the application uses commit acknowledgments (MLLP, release 2)"`
 	AckTimeout   int      `json:"ack_timeout,omitempty" doc:"seconds that the application may take to answer; the gateway's own time if absent"`
+	GDT          *GDT     `json:"gdt,omitempty" doc:"results become GDT 2.1 records in the folder"`
+}
+
+// GDT are options of a folder whose files are GDT records.
+type GDT struct {
+	Receiver  string `json:"receiver" doc:"GDT-ID of the practice software (field 8315)" example:"PRAX_EDV"`
+	Sender    string `json:"sender,omitempty" doc:"our own GDT-ID (field 8316); TOWPATH if absent"`
+	Procedure string `json:"procedure,omitempty" doc:"kind of examination (field 8402); ALLG00 if absent" example:"EKG01"`
+	Charset   int    `json:"charset,omitempty" doc:"field 9206: 2 for IBM code page 437, 3 (if absent) for ISO 8859-1"`
+}
+
+func gdtView(o wire.GDTOptions) *GDT {
+	if o == (wire.GDTOptions{}) {
+		return nil
+	}
+	return &GDT{Receiver: o.Receiver, Sender: o.Sender, Procedure: o.Procedure, Charset: o.Charset}
+}
+
+func (v *GDT) options() wire.GDTOptions {
+	if v == nil {
+		return wire.GDTOptions{}
+	}
+	return wire.GDTOptions{Receiver: v.Receiver, Sender: v.Sender, Procedure: v.Procedure, Charset: v.Charset}
 }
 
 func hl7View(o wire.HL7Options) *HL7Options {
@@ -24,7 +47,7 @@ func hl7View(o wire.HL7Options) *HL7Options {
 	}
 	return &HL7Options{
 		Types: o.TypeList(), Copy: o.Copy, Behind: string(o.Behind), Retries: o.Retries, Acks: o.Acks,
-		CommitSender: o.CommitSender, CommitTarget: o.CommitTarget, AckTimeout: o.AckTimeout,
+		CommitSender: o.CommitSender, CommitTarget: o.CommitTarget, AckTimeout: o.AckTimeout, GDT: gdtView(o.GDT),
 	}
 }
 
@@ -34,6 +57,6 @@ func (v *HL7Options) options() wire.HL7Options {
 	}
 	return wire.HL7Options{
 		Types: strings.Join(v.Types, ","), Copy: v.Copy, Behind: wire.Behind(v.Behind), Retries: v.Retries, Acks: v.Acks,
-		CommitSender: v.CommitSender, CommitTarget: v.CommitTarget, AckTimeout: v.AckTimeout,
+		CommitSender: v.CommitSender, CommitTarget: v.CommitTarget, AckTimeout: v.AckTimeout, GDT: v.GDT.options(),
 	}
 }

@@ -34,6 +34,19 @@ type HL7Options struct {
 	CommitTarget bool `json:"commit_target,omitempty"`
 	// AckTimeout is how long the application may take to answer, in seconds; 0 leaves it to the gateway.
 	AckTimeout int `json:"ack_timeout,omitempty"`
+	// GDT makes files in a folder records of that interface. Only a Service that is a folder has it.
+	GDT GDTOptions `json:"gdt,omitzero"`
+}
+
+// GDTOptions are how results become records of the German GDT interface, version 2.1. The zero value means that they do not.
+type GDTOptions struct {
+	// Receiver and Sender are GDT-IDs (fields 8315 and 8316). Receiver is set if anything is; an empty Sender is the gateway's own choice.
+	Receiver string `json:"receiver,omitempty"`
+	Sender   string `json:"sender,omitempty"`
+	// Procedure is the kind of examination (field 8402); empty leaves it to the gateway.
+	Procedure string `json:"procedure,omitempty"`
+	// Charset is field 9206: 2 for IBM code page 437, 3 for ISO 8859-1; 0 leaves it to the gateway.
+	Charset int `json:"charset,omitempty"`
 }
 
 // TypeList returns the message types one by one; none for all.

@@ -6,5 +6,5 @@ func FolderKey(dir string, msg []byte) string {
 	if err != nil {
 		return ""
 	}
-	return identify("folder."+dir, h, msg).key.String()
+	return fileIdentity(identify("folder."+dir, h, msg))
 }

@@ -2,7 +2,7 @@ package hl7
 
 import (
 	"context"
-	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -45,12 +45,31 @@ type FolderConfig struct {
 	Log *slog.Logger
 }
 
+// Format is what files in a Folder hold when it is not the message itself. Implementations are pure.
+type Format interface {
+	// Files returns the file for a message, and those that go before it under their own names, which begin with stem: it is the message's alone.
+	// An error means that the message can never be a file.
+	Files(msg []byte, stem string) (content []byte, beside []Beside, err error)
+	// Name returns the n-th name of a file, n from 1 to Names. Behind the last one comes the first again.
+	Name(n int) string
+	Names() int
+}
+
+// Beside is a file that another one refers to.
+type Beside struct {
+	Name    string
+	Content []byte
+}
+
+// ErrUnsuited means that a Folder's Format cannot hold a message.
+var ErrUnsuited = errors.New("the message does not fit the format of the folder")
+
 // Folder puts messages into files for software that reads them from there, each whole, synced, under a name of its own in order of arrival,
 // and each once:
 //
-//	write and sync .KEY-NAME.tmp -> remember KEY in the Ledger, synced -> rename to NAME, sync the folder
+//	write and sync .KEY.DIGEST-NAME.tmp -> remember KEY in the Ledger, synced -> rename to NAME, sync the folder
 //
-// A file that a crash has left as .tmp is finished when the Ledger knows its key, and removed otherwise. It is safe for concurrent use.
+// KEY and DIGEST are the message's. A file that a crash has left as .tmp is finished when the Ledger knows its key, and removed otherwise. It is safe for concurrent use.
 type Folder struct {
 	cfg FolderConfig
 	log *slog.Logger
@@ -103,17 +122,13 @@ func (f *Folder) recover() error {
 	}
 	for _, e := range entries {
 		stem, ours := strings.CutSuffix(e.Name(), temporaryExt)
-		key, name, _ := strings.Cut(strings.TrimPrefix(stem, "."), "-")
-		k, ok := parseKey(key)
+		text, name, _ := strings.Cut(strings.TrimPrefix(stem, "."), "-")
+		id, ok := parseIdentity(text)
 		if !ours || !strings.HasPrefix(stem, ".") || !ok {
 			continue
 		}
 		path := filepath.Join(f.cfg.Dir, e.Name())
-		content, err := os.ReadFile(path)
-		if err != nil {
-			return err //nolint:wrapcheck // NewFolder does
-		}
-		if f.cfg.Ledger.knows(identity{key: k, digest: sha256.Sum256(content)}) {
+		if f.cfg.Ledger.knows(id) {
 			err = f.publish(path, name)
 		} else {
 			err = os.Remove(path)
@@ -136,27 +151,105 @@ func (l *Ledger) knows(id identity) bool {
 	return found
 }
 
+// fileIdentity writes an identity as the name of a file has it.
+func fileIdentity(id identity) string {
+	return id.key.String() + "." + hex.EncodeToString(id.digest[:])
+}
+
+func parseIdentity(s string) (id identity, ok bool) {
+	key, digest, _ := strings.Cut(s, ".")
+	id.key, ok = parseKey(key)
+	if !ok || len(digest) != 2*len(id.digest) {
+		return id, false
+	}
+	_, err := hex.Decode(id.digest[:], []byte(digest))
+	return id, err == nil
+}
+
 // put writes a message that is not there yet. The caller has asked the ledger.
-func (f *Folder) put(id identity, ledger *Ledger, msg []byte) error {
+func (f *Folder) put(id identity, ledger *Ledger, msg []byte, format Format) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if _, begun := f.pending[id]; begun {
 		return f.finishLocked(id, ledger)
 	}
-	if err := f.room(len(msg)); err != nil {
+	content, beside := msg, []Beside(nil)
+	if format != nil {
+		var err error
+		if content, beside, err = format.Files(msg, hex.EncodeToString(id.digest[:8])); err != nil {
+			return fmt.Errorf("%w: %w", ErrUnsuited, err)
+		}
+	}
+	size := len(content)
+	for _, b := range beside {
+		size += len(b.Content)
+	}
+	if err := f.room(1+len(beside), size); err != nil {
 		return err
 	}
-	f.number++
-	name := fmt.Sprintf("%s-%06d%s", time.Now().UTC().Format("20060102T150405.000000000"), f.number, f.cfg.Ext)
-	temporary := filepath.Join(f.cfg.Dir, "."+id.key.String()+"-"+name+temporaryExt)
-	if err := writeFile(temporary, msg); err != nil {
+	name, err := f.nextName(format)
+	if err != nil {
+		return err
+	}
+	temporary := filepath.Join(f.cfg.Dir, "."+fileIdentity(id)+"-"+name+temporaryExt)
+	err = f.putBeside(beside)
+	if err == nil {
+		err = writeFile(temporary, content)
+	}
+	if err != nil {
 		_ = os.Remove(temporary)
 		return fmt.Errorf("write a message to the folder: %w", err)
 	}
-	f.files++
-	f.bytes += int64(len(msg))
+	f.files += 1 + len(beside)
+	f.bytes += int64(size)
 	f.pending[id] = pendingFile{temporary: temporary, name: name}
 	return f.finishLocked(id, ledger)
+}
+
+// nextName returns a name that nobody has.
+func (f *Folder) nextName(format Format) (string, error) {
+	if format == nil {
+		f.number++
+		return fmt.Sprintf("%s-%06d%s", time.Now().UTC().Format("20060102T150405.000000000"), f.number, f.cfg.Ext), nil
+	}
+	for range format.Names() {
+		f.number = f.number%format.Names() + 1
+		name := format.Name(f.number)
+		if _, err := os.Lstat(filepath.Join(f.cfg.Dir, name)); errors.Is(err, fs.ErrNotExist) && !f.promised(name) {
+			return name, nil
+		}
+	}
+	return "", fmt.Errorf("%w: all of its %d names are taken", ErrFolderFull, format.Names())
+}
+
+// promised reports whether a file that is not there yet has the name.
+func (f *Folder) promised(name string) bool {
+	for _, p := range f.pending {
+		if p.name == name && !p.named {
+			return true
+		}
+	}
+	return false
+}
+
+// putBeside writes what the next file refers to. A second attempt replaces what the first has left: the names are the message's own.
+func (f *Folder) putBeside(beside []Beside) error {
+	for _, b := range beside {
+		path := filepath.Join(f.cfg.Dir, b.Name)
+		temporary := filepath.Join(f.cfg.Dir, "."+b.Name+temporaryExt)
+		_ = os.Remove(temporary)
+		if err := writeFile(temporary, b.Content); err != nil {
+			_ = os.Remove(temporary)
+			return err
+		}
+		if err := os.Rename(temporary, path); err != nil {
+			return err //nolint:wrapcheck // put does
+		}
+	}
+	if len(beside) == 0 {
+		return nil
+	}
+	return syncDir(f.cfg.Dir)
 }
 
 // finish ends what an error of the disk has interrupted, so that a message may be called taken.
@@ -207,8 +300,8 @@ func writeFile(path string, content []byte) error {
 }
 
 // room refuses when the folder is full.
-func (f *Folder) room(size int) error {
-	full := func() bool { return f.files >= f.cfg.MaxFiles || f.bytes+int64(size) > f.cfg.MaxBytes }
+func (f *Folder) room(files, size int) error {
+	full := func() bool { return f.files+files > f.cfg.MaxFiles || f.bytes+int64(size) > f.cfg.MaxBytes }
 	if full() || time.Since(f.counted) > recountEvery {
 		if err := f.recount(); err != nil {
 			return err
@@ -244,14 +337,15 @@ func (f *Folder) recount() error {
 	}
 }
 
-// NewFolderSink returns a Sink that delivers into a Folder.
-func NewFolderSink(f *Folder, ledger *Ledger) spool.Sink {
-	return &folderSink{folder: f, ledger: ledger}
+// NewFolderSink returns a Sink that delivers into a Folder. A nil Format writes messages as they are.
+func NewFolderSink(f *Folder, ledger *Ledger, format Format) spool.Sink {
+	return &folderSink{folder: f, ledger: ledger, format: format}
 }
 
 type folderSink struct {
 	folder *Folder
 	ledger *Ledger
+	format Format
 }
 
 // Deliver writes one message, unless it did before a crash.
@@ -273,7 +367,10 @@ func (s *folderSink) Deliver(ctx context.Context, it spool.Item, payload io.Read
 	if v == repeated {
 		err = s.folder.finish(id, s.ledger)
 	} else {
-		err = s.folder.put(id, s.ledger, msg)
+		err = s.folder.put(id, s.ledger, msg, s.format)
+	}
+	if errors.Is(err, ErrUnsuited) {
+		err = spool.Permanent(err)
 	}
 	if err != nil {
 		return spool.Receipt{}, err

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -91,7 +92,7 @@ func TestFolderBytes(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, "foreign.pdf"), make([]byte, 900), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	sink := hl7.NewFolderSink(filed(t, hl7.FolderConfig{Dir: dir, MaxBytes: 1000}), openLedger(t, t.TempDir(), hl7.LedgerOptions{}))
+	sink := hl7.NewFolderSink(filed(t, hl7.FolderConfig{Dir: dir, MaxBytes: 1000}), openLedger(t, t.TempDir(), hl7.LedgerOptions{}), nil)
 	msg := order("1", "X")
 	_, err := sink.Deliver(t.Context(), spool.Item{Size: int64(len(msg))}, bytes.NewReader(msg))
 	if !errors.Is(err, hl7.ErrFolderFull) {
@@ -103,7 +104,7 @@ func TestFolderBytes(t *testing.T) {
 func TestFolderAfterACrash(t *testing.T) {
 	dir, state := t.TempDir(), t.TempDir()
 	ledger := openLedger(t, state, hl7.LedgerOptions{})
-	sink := hl7.NewFolderSink(filed(t, hl7.FolderConfig{Dir: dir, Ledger: ledger}), ledger)
+	sink := hl7.NewFolderSink(filed(t, hl7.FolderConfig{Dir: dir, Ledger: ledger}), ledger, nil)
 	deliver := func(msg []byte) {
 		t.Helper()
 		if _, err := sink.Deliver(context.Background(), spool.Item{Size: int64(len(msg))}, bytes.NewReader(msg)); err != nil {
@@ -130,7 +131,7 @@ func TestFolderAfterACrash(t *testing.T) {
 	if err := os.WriteFile(foreign, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	sink = hl7.NewFolderSink(filed(t, hl7.FolderConfig{Dir: dir, Ledger: ledger}), ledger)
+	sink = hl7.NewFolderSink(filed(t, hl7.FolderConfig{Dir: dir, Ledger: ledger}), ledger, nil)
 	deliver(one)
 	got := readFolder(t, dir)
 	if len(got) != 1 || !bytes.Equal(got[0], one) {
@@ -145,5 +146,77 @@ func TestFolderAfterACrash(t *testing.T) {
 	deliver(two)
 	if got := readFolder(t, dir); len(got) != 2 {
 		t.Errorf("%d files", len(got))
+	}
+}
+
+// upper is a Format: capitals, and the message as it came beside it. It takes nothing that holds "refuse".
+type upper struct{ names int }
+
+func (upper) Files(msg []byte, stem string) ([]byte, []hl7.Beside, error) {
+	if bytes.Contains(msg, []byte("refuse")) {
+		return nil, nil, errors.New("it says refuse")
+	}
+	return bytes.ToUpper(msg), []hl7.Beside{{Name: stem + "-1.txt", Content: msg}}, nil
+}
+
+func (upper) Name(n int) string { return fmt.Sprintf("UP.%03d", n) }
+
+func (u upper) Names() int { return u.names }
+
+func TestFolderWithAFormat(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		o := newOnce(t, &far{}, t.TempDir(), hl7.LedgerOptions{}, func(*box) []hl7.Route {
+			return []hl7.Route{{Service: "results", Mode: hl7.Filed, Folder: filed(t, hl7.FolderConfig{Dir: dir}), Format: upper{names: 2}}}
+		})
+		names := func() string {
+			entries, err := os.ReadDir(dir)
+			if err != nil {
+				t.Fatal(err)
+			}
+			out := ""
+			for _, e := range entries {
+				if strings.HasPrefix(e.Name(), "UP") {
+					out += e.Name() + " "
+				}
+			}
+			return out + fmt.Sprint(len(entries))
+		}
+		one := order("one", "X")
+		for range 2 {
+			if a := o.send(t, one); a.Code != hl7.AA {
+				t.Fatalf("%+v", a)
+			}
+		}
+		if got, err := os.ReadFile(filepath.Join(dir, "UP.001")); err != nil || !bytes.Equal(got, bytes.ToUpper(one)) || names() != "UP.001 2" {
+			t.Fatalf("%v, %s", err, names())
+		}
+		if a := o.send(t, order("refuse", "X")); a.Code != hl7.AR || names() != "UP.001 2" {
+			t.Fatalf("%+v, %s", a, names())
+		}
+		if a := o.send(t, order("two", "X")); a.Code != hl7.AA || names() != "UP.001 UP.002 4" {
+			t.Fatalf("%+v, %s", a, names())
+		}
+		// Both names are taken: there is no answer until the software has collected one.
+		n := o.dial(t)
+		n.say(order("three", "X"))
+		if got := n.hear(); got != nil || names() != "UP.001 UP.002 4" {
+			t.Fatalf("%q, %s", got, names())
+		}
+		if err := os.Remove(filepath.Join(dir, "UP.001")); err != nil {
+			t.Fatal(err)
+		}
+		if a := o.send(t, order("three", "X")); a.Code != hl7.AA || names() != "UP.001 UP.002 5" {
+			t.Fatalf("%+v, %s", a, names())
+		}
+	})
+}
+
+// TestFolderSinkParksWhatIsUnsuited: trying again would change nothing.
+func TestFolderSinkParksWhatIsUnsuited(t *testing.T) {
+	sink := hl7.NewFolderSink(filed(t, hl7.FolderConfig{Dir: t.TempDir()}), openLedger(t, t.TempDir(), hl7.LedgerOptions{}), upper{names: 2})
+	_, err := sink.Deliver(t.Context(), spool.Item{}, bytes.NewReader(order("refuse", "X")))
+	if _, permanent := errors.AsType[*spool.PermanentError](err); !permanent || !errors.Is(err, hl7.ErrUnsuited) {
+		t.Fatal(err)
 	}
 }

@@ -248,7 +248,7 @@ func FuzzLedgerFile(f *testing.F) {
 		msg := []byte("MSH|^~\\&|A|B|C|D|||ORU^R01|1|P|2.5\r")
 		for range 2 {
 			l := openLedger(t, dir, hl7.LedgerOptions{})
-			sink := hl7.NewFolderSink(filed(t, hl7.FolderConfig{Dir: folder, Ledger: l}), l)
+			sink := hl7.NewFolderSink(filed(t, hl7.FolderConfig{Dir: folder, Ledger: l}), l, nil)
 			if _, err := sink.Deliver(t.Context(), spool.Item{Size: int64(len(msg))}, bytes.NewReader(msg)); err != nil {
 				t.Fatal(err)
 			}

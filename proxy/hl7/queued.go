@@ -62,6 +62,8 @@ func (s *session) notStored(r Route, h Header, err error) error {
 		return &end{outcome: proxy.OutcomeAborted, detail: "the gateway is shutting down", cause: err}
 	case errors.Is(err, spool.ErrFull):
 		return s.refuse(h, AE, "the gateway's storage is full; send again later and tell your IT")
+	case errors.Is(err, ErrUnsuited):
+		return s.refuse(h, AR, err.Error())
 	}
 	s.router.log.Error("a message could not be stored", "service", r.Service, "error", err)
 	return s.refuse(h, AE, "the gateway could not store the message; send again later")
@@ -111,10 +113,10 @@ func (r *Router) file(to Route, id identity, v verdict, msg []byte) error {
 	if v == repeated {
 		err = to.Folder.finish(id, r.ledger)
 	} else {
-		err = to.Folder.put(id, r.ledger, msg)
+		err = to.Folder.put(id, r.ledger, msg, to.Format)
 	}
-	if err == nil {
-		return nil
+	if err == nil || errors.Is(err, ErrUnsuited) {
+		return err
 	}
 	r.counters.count(to.Service, func(c *Counts) { c.Unfiled++; c.LastUnfiled = time.Now() })
 	r.log.Error("a message could not be written to its folder", "service", to.Service, "error", err)

@@ -43,8 +43,9 @@ type Route struct {
 	// Network and Target (address and port) are where a PassThrough route dials.
 	Network proxy.Network
 	Target  string
-	// Folder is where a Filed route writes.
+	// Folder is where a Filed route writes, Format what; nil writes messages as they are.
 	Folder *Folder
+	Format Format
 	// Once makes a PassThrough route answer a message that the far end has taken already with the answer it gave then. Queries must not
 	// have it: they want a new answer.
 	Once bool
