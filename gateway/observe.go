@@ -50,6 +50,7 @@ func (g *Gateway) observe(ctx context.Context) {
 	g.observeQueues(m, now)
 	g.observeHL7(now)
 	g.observeDICOM(now)
+	g.observePolls(now)
 	g.observeExpiry(m, now)
 }
 

@@ -146,6 +146,8 @@ type Grant struct {
 	Site    SiteID
 	// LANPort is where the using Site's gateway listens.
 	LANPort uint16
+	// Poll makes that gateway fetch new studies from an archive of the Site.
+	Poll    wire.PollOptions
 	Created time.Time
 }
 

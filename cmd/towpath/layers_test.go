@@ -46,6 +46,7 @@ var house = []room{
 		"backends know the noun, the link and the protocol, not each other",
 	},
 	{"proxy/dicom/phantom", "proxy/dicom proxy/dicom/pdu", "a phantom is only a file with plausible content"},
+	{"proxy/dicom/poll", "proxy/dicom proxy/spool", "polling asks an archive and fills a queue"},
 	{"proxy/dicom", "proxy proxy/spool proxy/dicom/...", "a protocol knows its codecs, the door and the queue"},
 	{
 		"proxy/dicom/...", "proxy proxy/spool proxy/dicom proxy/dicom/pdu proxy/dicom/ul proxy/dicom/dimse",

@@ -97,7 +97,10 @@ func printStatus(w io.Writer, s localapi.Status) error {
 	if err := ui.Table(w, []string{"SERVICE", "SIDE", "PROTOCOL", "LISTENS AT", "NAME THERE", "MODE", "LIVE", "ENDED"}, rows); err != nil {
 		return err
 	}
-	if err := printRefusals(w, s.Sessions, now); err != nil || len(s.Queues) == 0 {
+	if err := printRefusals(w, s.Sessions, now); err != nil {
+		return err
+	}
+	if err := printPolls(w, s, now); err != nil || len(s.Queues) == 0 {
 		return err
 	}
 	fmt.Fprintln(w, "\nQueues")

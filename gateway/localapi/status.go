@@ -33,7 +33,9 @@ type Status struct {
 	// HL7 counts what was unusual with messages, by service, since the gateway started.
 	// DICOM counts what became of the objects of each queue since the gateway began to empty it.
 	DICOM []reconcile.DICOMCounts `json:"dicom,omitempty"`
-	HL7   []hl7.Counts            `json:"hl7,omitempty"`
+	// Polls are archives that are asked for new studies, with the proof of completeness.
+	Polls []reconcile.PollReport `json:"polls,omitempty"`
+	HL7   []hl7.Counts           `json:"hl7,omitempty"`
 }
 
 // Coordinator is the state of the control channel.

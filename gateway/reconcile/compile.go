@@ -39,6 +39,8 @@ type Desired struct {
 	Listeners []Listener
 	// Deliveries are sorted by queue.
 	Deliveries []Delivery
+	// Polls are archives that are asked for new studies, sorted by queue.
+	Polls []Poll
 	// Returns are where acknowledgments of messages go that the Site sent, in the order of the map.
 	Returns []Return
 	// Problems are parts of the map that make no sense by themselves and were left out.
@@ -122,10 +124,11 @@ func Compile(m wire.NetMap, l Local) (Desired, error) {
 	for _, u := range m.Uses {
 		c.use(u)
 	}
-	d.Listeners, d.Deliveries, d.Returns, d.Problems = c.listeners, c.deliveries, c.returns, c.problems
+	d.Listeners, d.Deliveries, d.Polls, d.Returns, d.Problems = c.listeners, c.deliveries, c.polls, c.returns, c.problems
 	slices.SortFunc(d.Listeners, func(a, b Listener) int {
 		return cmp.Or(cmp.Compare(a.Side, b.Side), cmp.Compare(a.Address, b.Address))
 	})
+	slices.SortFunc(d.Polls, func(a, b Poll) int { return cmp.Compare(a.Queue, b.Queue) })
 	slices.SortFunc(d.Deliveries, func(a, b Delivery) int { return cmp.Compare(a.Queue, b.Queue) })
 	return d, nil
 }
@@ -186,6 +189,7 @@ type compiler struct {
 	lan        []netip.Addr
 	listeners  []Listener
 	deliveries []Delivery
+	polls      []Poll
 	returns    []Return
 	problems   []Problem
 }
@@ -242,6 +246,7 @@ func (c *compiler) use(u wire.Use) {
 		r.Queue = QueueName(u.Protocol, u.Service)
 		c.deliveries = append(c.deliveries,
 			Delivery{Queue: r.Queue, Service: u.Service, Protocol: u.Protocol, AETitle: u.AETitle, Target: u.Address, From: c.self.Address, HL7: u.HL7})
+		c.poll(u, r.Queue)
 	case wire.PassThrough:
 		r.Target, r.Via = u.Address.String(), Overlay
 	default:

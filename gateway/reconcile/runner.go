@@ -47,6 +47,7 @@ type Runner struct {
 	mu         sync.Mutex // guards listeners and deliveries, for Listeners and DICOM
 	listeners  map[string]*running
 	deliveries map[string]*delivery
+	polls      map[string]*polling // by queue
 
 	folders folders
 	returns *hl7.Returns
@@ -70,7 +71,7 @@ func (r *running) stop() {
 // NewRunner returns a Runner that runs nothing yet.
 func NewRunner(cfg RunnerConfig) *Runner {
 	return &Runner{
-		cfg: cfg, listeners: map[string]*running{}, deliveries: map[string]*delivery{},
+		cfg: cfg, listeners: map[string]*running{}, deliveries: map[string]*delivery{}, polls: map[string]*polling{},
 		folders: folders{cfg: cfg, open: map[string]*hl7.Folder{}}, returns: hl7.NewReturns(cfg.Queue, cfg.HL7.Ledger),
 	}
 }
@@ -95,6 +96,7 @@ func (r *Runner) Apply(ctx context.Context, d Desired) error {
 	err := r.applyListeners(ctx, d.Listeners)
 	r.applyHL7(d)
 	r.applyDeliveries(ctx, d.Deliveries)
+	r.applyPolls(ctx, d.Polls)
 	return err
 }
 
@@ -275,13 +277,20 @@ func (r *Runner) Stop() {
 	for _, d := range r.deliveries {
 		d.cancel()
 	}
+	for _, p := range r.polls {
+		p.cancel()
+	}
 	for _, run := range listeners {
 		<-run.done
 	}
 	for _, d := range r.deliveries {
 		<-d.done
 	}
+	for _, p := range r.polls {
+		<-p.done
+	}
 	clear(r.deliveries)
+	clear(r.polls)
 }
 
 func (r *running) ended() bool { return isClosed(r.done) }

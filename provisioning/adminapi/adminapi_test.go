@@ -185,6 +185,13 @@ func TestClientReachesEveryOperation(t *testing.T) {
 		t.Fatal(err)
 	}
 
+	poll := adminapi.Poll{Target: "192.168.1.20:104", CalledAE: "OLDPACS", Since: "2026-11-22", Hours: "22:00-06:00", Modalities: []string{"MR", "CT", "MR"}}
+	if g := must(c.SetPoll(ctx, "lab-pacs", "praxis-nord", poll))(t); g.Poll == nil || g.Poll.CalledAE != "OLDPACS" || !slices.Equal(g.Poll.Modalities, []string{"CT", "MR"}) {
+		t.Errorf("the grant is %+v", g)
+	}
+	if err := c.EndPoll(ctx, "lab-pacs", "praxis-nord"); err != nil {
+		t.Fatal(err)
+	}
 	for _, err := range []error{
 		c.Disallow(ctx, "lab-pacs", "praxis-nord"), c.Disallow(ctx, "his", "lab"),
 		c.RemoveService(ctx, "lab-pacs"), c.RemoveService(ctx, "his"),
@@ -362,8 +369,8 @@ func TestDescription(t *testing.T) {
 			}
 		}
 	}
-	if operations != 52 {
-		t.Errorf("%d operations are described, want 52", operations)
+	if operations != 54 {
+		t.Errorf("%d operations are described, want 54", operations)
 	}
 	if bytes.Contains(doc.text, []byte(`"null"`)) {
 		t.Error("something may be null")

@@ -120,6 +120,16 @@ func (c *Client) Allow(ctx context.Context, service, site string, lanPort uint16
 	return call[Grant](ctx, c, http.MethodPut, path("services", service, "grants", site), NewGrant{LANPort: lanPort})
 }
 
+// SetPoll makes a Site's gateway fetch new studies for a Service from an archive of the Site.
+func (c *Client) SetPoll(ctx context.Context, service, site string, p Poll) (Grant, error) {
+	return call[Grant](ctx, c, http.MethodPut, path("services", service, "grants", site, "poll"), p)
+}
+
+// EndPoll ends that.
+func (c *Client) EndPoll(ctx context.Context, service, site string) error {
+	return c.send(ctx, http.MethodDelete, path("services", service, "grants", site, "poll"), nil)
+}
+
 // Disallow takes a grant away.
 func (c *Client) Disallow(ctx context.Context, service, site string) error {
 	return c.send(ctx, http.MethodDelete, path("services", service, "grants", site), nil)

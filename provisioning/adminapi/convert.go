@@ -69,7 +69,7 @@ func serviceView(v coordinator.ServiceInfo) Service {
 }
 
 func grantView(g coordinator.GrantInfo) Grant {
-	return Grant{Service: g.ServiceName, Owner: g.OwnerName, Site: g.SiteName, LANPort: g.LANPort, Created: g.Created}
+	return Grant{Service: g.ServiceName, Owner: g.OwnerName, Site: g.SiteName, LANPort: g.LANPort, Created: g.Created, Poll: pollView(g.Poll)}
 }
 
 func eventView(e provisioning.Event) Event {

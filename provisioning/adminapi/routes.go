@@ -176,6 +176,17 @@ func (s *server) grants() {
 			g, err := s.c.Allow(ctx, actorOf(ctx), in.Service, in.Site, in.Body.LANPort)
 			return grantView(g), err
 		})
+	serve(s, s.operation("set-poll", http.MethodPut, "/v1/services/{service}/grants/{site}/poll", "grants",
+		"Fetch new studies for a service from an archive of a site", http.StatusOK),
+		func(ctx context.Context, in *pollInput) (Grant, error) {
+			g, err := s.c.SetPoll(ctx, actorOf(ctx), in.Service, in.Site, in.Body.options())
+			return grantView(g), err
+		})
+	serveEmpty(s, s.operation("end-poll", http.MethodDelete, "/v1/services/{service}/grants/{site}/poll", "grants", "Fetch no more studies", http.StatusNoContent),
+		func(ctx context.Context, in *grantPath) error {
+			_, err := s.c.SetPoll(ctx, actorOf(ctx), in.Service, in.Site, wire.PollOptions{})
+			return err
+		})
 	serveEmpty(s, s.operation("disallow", http.MethodDelete, "/v1/services/{service}/grants/{site}", "grants", "Take a grant away", http.StatusNoContent),
 		func(ctx context.Context, in *grantPath) error {
 			return s.c.Disallow(ctx, actorOf(ctx), in.Service, in.Site)

@@ -154,6 +154,7 @@ type Grant struct {
 	Owner   string    `json:"owner" doc:"the site that offers the service"`
 	Site    string    `json:"site" doc:"the site that may use it"`
 	LANPort uint16    `json:"lan_port" doc:"where the using site's gateway listens"`
+	Poll    *Poll     `json:"poll,omitempty" doc:"the gateway fetches new studies from an archive of the site; absent if it does not"`
 	Created time.Time `json:"created"`
 }
 

@@ -188,6 +188,7 @@ func (x *Index) uses(node provisioning.Node, site provisioning.Site) []wire.Use 
 			Receiver: l.service.Receiver,
 			HL7:      l.service.HL7,
 			Address:  x.at(l.service, front, node.Address),
+			Poll:     l.poll,
 		})
 	}
 	slices.SortFunc(uses, func(a, b wire.Use) int { return cmp.Compare(a.Service, b.Service) })

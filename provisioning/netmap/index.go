@@ -41,6 +41,7 @@ type link struct {
 	service provisioning.Service
 	user    provisioning.SiteID
 	lanPort uint16
+	poll    wire.PollOptions
 	created time.Time
 }
 
@@ -275,7 +276,7 @@ func (x *Index) addGrants(grants []provisioning.Grant) {
 		case !taken[user.ID].enter(NewDoor(v, g.LANPort)):
 			x.omit(object, "an older grant has the same way in at port %d", g.LANPort)
 		default:
-			l := link{service: v, user: user.ID, lanPort: g.LANPort, created: g.Created}
+			l := link{service: v, user: user.ID, lanPort: g.LANPort, poll: g.Poll, created: g.Created}
 			x.links[user.ID] = append(x.links[user.ID], l)
 			if owner.ID != user.ID {
 				x.links[owner.ID] = append(x.links[owner.ID], l)

@@ -189,4 +189,6 @@ type Use struct {
 	HL7      HL7Options `json:"hl7,omitzero"`
 	// Address is where the Service is on the overlay: one of its places.
 	Address netip.AddrPort `json:"address"`
+	// Poll makes the gateway fetch new studies for a queued DICOM Service from an archive of its own Site.
+	Poll PollOptions `json:"poll,omitzero"`
 }

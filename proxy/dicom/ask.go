@@ -1,7 +1,6 @@
 package dicom
 
 import (
-	"bytes"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -279,59 +278,6 @@ func (k *asker) reported(d *doubt, ref reference) (deliveryEvent, bool) {
 	default:
 		return evSilent, false
 	}
-}
-
-// message is one message that was received, with its data set.
-type message struct {
-	context uint8
-	set     dimse.Set
-	data    []byte
-	enc     encoding
-}
-
-// send sends a message. After an error the association is gone.
-func (k *asker) send(ctx context.Context, id uint8, set *dimse.Set, data []byte) error {
-	var err error
-	if data == nil {
-		_, err = k.a.Send(ctx, id, set.Encode(), nil)
-	} else {
-		_, err = k.a.Send(ctx, id, set.Encode(), bytes.NewReader(data))
-	}
-	if err != nil {
-		k.drop()
-		return fmt.Errorf("send to %s: %w", k.calledAE, err)
-	}
-	k.used = time.Now()
-	return nil
-}
-
-// receive receives a message. After an error the association is gone.
-func (k *asker) receive(ctx context.Context, limit int) (message, error) {
-	id, command, err := k.a.Receive(ctx)
-	var m message
-	if err == nil {
-		m.context = id
-		m.set, err = dimse.Decode(command)
-	}
-	if err == nil && m.set.HasDataSet() {
-		pc, _ := k.a.Context(id)
-		m.enc = encodingOf(pc.TransferSyntax)
-		m.data, err = readDataSet(ctx, k.a, id, limit)
-	}
-	if err != nil {
-		k.drop()
-		return message{}, fmt.Errorf("wait for the answer of %s: %w", k.calledAE, err)
-	}
-	k.used = time.Now()
-	return m, nil
-}
-
-func (k *asker) responseTo(m message) (dimse.Response, error) {
-	resp, err := dimse.ParseResponse(&m.set)
-	if err == nil && resp.MessageID != k.message {
-		err = fmt.Errorf("%s answered message %d instead of %d", k.calledAE, resp.MessageID, k.message)
-	}
-	return resp, err
 }
 
 // newUID draws a UID from a random UUID (PS3.5 §B.2).

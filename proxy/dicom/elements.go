@@ -12,8 +12,12 @@ import (
 
 // Tags that this package reads in data sets (PS3.6).
 const (
+	tagSOPClass         = 0x0008_0016
 	tagSOPInstance      = 0x0008_0018
+	tagStudyDate        = 0x0008_0020
+	tagStudyTime        = 0x0008_0030
 	tagQueryLevel       = 0x0008_0052
+	tagModalities       = 0x0008_0061
 	tagRefSOPClass      = 0x0008_1150
 	tagRefSOPInstance   = 0x0008_1155
 	tagTransaction      = 0x0008_1195
@@ -22,6 +26,7 @@ const (
 	tagRefSequence      = 0x0008_1199
 	tagStudyInstance    = 0x0020_000D
 	tagSeriesInstance   = 0x0020_000E
+	tagStudyInstances   = 0x0020_1208
 	tagItem             = 0xFFFE_E000
 	tagItemEnd          = 0xFFFE_E00D
 	tagSequenceEnd      = 0xFFFE_E0DD

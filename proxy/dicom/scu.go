@@ -30,6 +30,7 @@ type user struct {
 	calledAE string
 	limits   Limits
 	log      *slog.Logger
+	roles    []pdu.Role // asked for in open, besides that of the user
 
 	conn     net.Conn
 	a        *ul.Association
@@ -51,7 +52,7 @@ func (u *user) open(ctx context.Context, calling string, kinds []kind) error {
 		return &dialError{target: u.target, err: err}
 	}
 	u.connectTime = time.Since(began)
-	p := ul.Proposal{CallingAE: calling, CalledAE: u.calledAE}
+	p := ul.Proposal{CallingAE: calling, CalledAE: u.calledAE, Roles: u.roles}
 	proposed := make(map[kind]uint8, len(kinds))
 	for i, k := range kinds {
 		id := uint8(2*i + 1)

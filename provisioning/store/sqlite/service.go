@@ -65,19 +65,20 @@ type grants struct{ t *tx }
 func scanGrant(s scanner) (provisioning.Grant, error) {
 	var v provisioning.Grant
 	var created engine.Stamp
-	err := s.Scan(&v.Service, &v.Site, &v.LANPort, &created)
-	v.Created = created.Time
+	var options engine.GrantOptions
+	err := s.Scan(&v.Service, &v.Site, &v.LANPort, &created, &options)
+	v.Created, v.Poll = created.Time, options.Poll
 	return v, err
 }
 
 func (g grants) Create(v provisioning.Grant) error {
-	_, err := g.t.exec(`INSERT INTO grants (service, site, lan_port, created) VALUES (?, ?, ?, ?)`,
-		v.Service, v.Site, v.LANPort, engine.Nanos(v.Created))
+	_, err := g.t.exec(`INSERT INTO grants (service, site, lan_port, created, options) VALUES (?, ?, ?, ?, ?)`,
+		v.Service, v.Site, v.LANPort, engine.Nanos(v.Created), engine.OptionsText(engine.GrantOptions{Poll: v.Poll}))
 	return engine.Wrap(engine.Orphan(err), "grant the service %q to the site %q", v.Service, v.Site)
 }
 
 func (g grants) List() ([]provisioning.Grant, error) {
-	v, err := all(g.t, scanGrant, `SELECT service, site, lan_port, created FROM grants ORDER BY service, site`)
+	v, err := all(g.t, scanGrant, `SELECT service, site, lan_port, created, options FROM grants ORDER BY service, site`)
 	return v, engine.Wrap(err, "list the grants")
 }
 

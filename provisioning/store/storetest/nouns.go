@@ -272,7 +272,10 @@ func testGrants(t *testing.T, s store.Store) {
 	sites := withSites(t, s, "center", "aachen", "berlin")
 	pacs := service(sites[0], "pacs", 104)
 	one := provisioning.Grant{Service: pacs.ID, Site: sites[1].ID, LANPort: 104, Created: now()}
-	two := provisioning.Grant{Service: pacs.ID, Site: sites[2].ID, LANPort: 65535, Created: now()}
+	two := provisioning.Grant{
+		Service: pacs.ID, Site: sites[2].ID, LANPort: 65535, Created: now(),
+		Poll: wire.PollOptions{Target: "pacs:104", CalledAE: "PACS", Since: "2026-11-01", Move: true, Hours: "22:00-06:00", Modalities: "CT,MR", Every: 60},
+	}
 	update(t, s, func(tx store.Tx) error {
 		if err := tx.Services().Create(pacs); err != nil {
 			return err

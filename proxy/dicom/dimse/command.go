@@ -126,6 +126,31 @@ func (m FindRQ) Set() Set {
 	return s
 }
 
+// RetrieveRQ asks for objects: by C-GET on the same association (PS3.7 §9.3.3.1), or, when there is a Destination, by C-MOVE on another one
+// (§9.3.4.1). The priority is always medium.
+type RetrieveRQ struct {
+	MessageID uint16
+	SOPClass  string
+	// Destination is the AE title that the archive sends to.
+	Destination string
+}
+
+// Set returns the command set.
+func (m RetrieveRQ) Set() Set {
+	var s Set
+	s.SetUI(TagAffectedSOPClass, m.SOPClass)
+	command := CGetRQ
+	if m.Destination != "" {
+		command = CMoveRQ
+		s.SetText(TagMoveDestination, m.Destination)
+	}
+	s.SetUS(TagCommandField, uint16(command))
+	s.SetUS(TagMessageID, m.MessageID)
+	s.SetUS(TagPriority, priorityMedium)
+	s.SetUS(TagDataSetType, withDataSet)
+	return s
+}
+
 // ActionRQ asks for an action with the information that follows (PS3.7 §10.3.4.1).
 type ActionRQ struct {
 	MessageID             uint16

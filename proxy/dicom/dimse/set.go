@@ -29,6 +29,10 @@ const (
 	TagRequestedSOPInstance  Tag = 0x1001 // UI
 	TagEventType             Tag = 0x1002 // US
 	TagActionType            Tag = 0x1008 // US
+	TagRemaining             Tag = 0x1020 // US, sub-operations
+	TagCompleted             Tag = 0x1021 // US, sub-operations
+	TagFailed                Tag = 0x1022 // US, sub-operations
+	TagWarned                Tag = 0x1023 // US, sub-operations
 	TagMoveOriginatorAE      Tag = 0x1030 // AE
 	TagMoveOriginatorMessage Tag = 0x1031 // US
 )

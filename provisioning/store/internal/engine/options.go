@@ -13,17 +13,33 @@ type Options struct {
 	HL7 wire.HL7Options `json:"hl7,omitzero"`
 }
 
+// GrantOptions is the same for grants.
+type GrantOptions struct {
+	Poll wire.PollOptions `json:"poll,omitzero"`
+}
+
 // OptionsText is what the column holds.
-func OptionsText(o Options) string {
+func OptionsText[O Options | GrantOptions](o O) string {
 	b, err := json.Marshal(o)
 	if err != nil {
-		panic("options of a service cannot be written: " + err.Error()) // strings and numbers always can
+		panic("options cannot be written: " + err.Error()) // strings and numbers always can
 	}
 	return string(b)
 }
 
 // Scan implements sql.Scanner.
 func (o *Options) Scan(src any) error {
+	*o = Options{}
+	return scanOptions(src, o)
+}
+
+// Scan implements sql.Scanner.
+func (o *GrantOptions) Scan(src any) error {
+	*o = GrantOptions{}
+	return scanOptions(src, o)
+}
+
+func scanOptions(src, to any) error {
 	var text []byte
 	switch v := src.(type) {
 	case string:
@@ -31,11 +47,10 @@ func (o *Options) Scan(src any) error {
 	case []byte:
 		text = v
 	default:
-		return fmt.Errorf("the options of a service are %T", src)
+		return fmt.Errorf("the options are %T", src)
 	}
-	*o = Options{}
-	if err := json.Unmarshal(text, o); err != nil {
-		return fmt.Errorf("read the options of a service: %w", err)
+	if err := json.Unmarshal(text, to); err != nil {
+		return fmt.Errorf("read options: %w", err)
 	}
 	return nil
 }
