@@ -168,6 +168,7 @@ func enroll(ctx context.Context, dir *state.Dir, text string, o enrollOptions) (
 	}
 	var e enrollment
 	facts := box.Facts(version, box.Interface)
+	o.Ways.As = o.Kind
 	if o.Wait == nil {
 		e.Enrolled, err = control.Enroll(ctx, o.Ways, tok, key, facts)
 	} else {
@@ -176,7 +177,7 @@ func enroll(ctx context.Context, dir *state.Dir, text string, o enrollOptions) (
 	if err != nil {
 		return enrollment{}, explainEnroll(err, tok)
 	}
-	if o.Kind != "" {
+	if o.Kind != "" { // a coordinator of an earlier version does not look
 		if err := kindError("this token", cmp.Or(e.NetMap.Self.Kind, wire.Gateway), o.Kind); err != nil {
 			return enrollment{}, err
 		}

@@ -101,8 +101,8 @@ func TestKindsAreNotMixedUp(t *testing.T) {
 	l.token.URLs = []string{l.origin.URL}
 	d := stateDir(t)
 	_, err := enroll(t.Context(), d, l.token.Reveal(), enrollOptions{Kind: wire.Workstation})
-	var said *ui.Error
-	if !errors.As(err, &said) || !strings.Contains(err.Error(), "this token is a gateway's, and not a workstation's") || !strings.Contains(said.Hint, "towpath enroll") {
+	var refused *wire.Refusal
+	if !errors.As(err, &refused) || !strings.Contains(err.Error(), "this token is a gateway's, and not a workstation's") || !strings.Contains(refused.Hint, "towpath enroll") {
 		t.Fatalf("a gateway's token: %v", err)
 	}
 	if _, err := d.Identity(); !errors.Is(err, state.ErrNotEnrolled) {
@@ -115,6 +115,7 @@ func TestKindsAreNotMixedUp(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	err = up(ctx, d, gatewayOptions{Backend: "netstack", Kind: wire.Workstation}, &upView{w: new(bytes.Buffer)}, log)
+	var said *ui.Error
 	if !errors.As(err, &said) || !strings.Contains(err.Error(), "the state directory is a gateway's") || !strings.Contains(said.Hint, "towpath gateway") {
 		t.Errorf("up with a gateway's state: %v", err)
 	}

@@ -189,7 +189,8 @@ func (e *enroller) try(ctx context.Context, r route, base string) (Enrolled, err
 		return Enrolled{}, err
 	}
 	sealed, opener, err := wire.SealRequest(id, wire.EnrollRequest{
-		Format: wire.Format, TokenID: e.tok.ID, Secret: e.tok.Secret[:], PublicKey: e.pub, Now: time.Now().UTC(), Facts: e.facts,
+		Format: wire.Format, TokenID: e.tok.ID, Secret: e.tok.Secret[:], PublicKey: e.pub, Kind: e.ways.As, Now: time.Now().UTC(),
+		Facts: e.facts,
 	})
 	if err != nil {
 		return Enrolled{}, fmt.Errorf("seal the request: %w", err)

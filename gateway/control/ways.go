@@ -11,6 +11,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/towpath/towpath/provisioning/wire"
 )
 
 // Time limits of enrolment. A person waits for it, and what is blackholed by a firewall answers never.
@@ -31,6 +33,8 @@ type Ways struct {
 	Environment func(*url.URL) (*url.URL, error)
 	// Dial opens connections; nil means the system's.
 	Dial DialFunc
+	// As is the kind of member that enrolls; empty takes what the token is for.
+	As wire.NodeKind
 }
 
 // way is one direction in which all addresses of a token are tried.

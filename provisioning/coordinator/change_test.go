@@ -85,6 +85,46 @@ func TestChangesAreSentToThoseWhoTakeThem(t *testing.T) {
 	})
 }
 
+// TestWhatAChangeSendsDoesNotGrowWithTheNetwork holds that a change of one clinic is sent to its clinic and to its center in frames that are
+// as large in a large network as in a small one, and to nobody else.
+func TestWhatAChangeSendsDoesNotGrowWithTheNetwork(t *testing.T) {
+	sent := func(clinics int) (toClinic, toCenter int64) {
+		synctest.Test(t, func(t *testing.T) {
+			n, lab, boxes := newFleet(t, openStore(t), clinics)
+			open := func(b *provisioningtest.Node) *provisioningtest.Stream {
+				s := b.Open(t.Context(), http.MethodGet, b.Have())
+				t.Cleanup(func() { s.Close() })
+				return s
+			}
+			clinic, center, other := open(boxes[7]), open(lab), open(boxes[8])
+			wantKind(t, clinic, boxes[7], "none", "the clinic at first")
+			wantKind(t, center, lab, "map", "the center at first") // it enrolled before there were clinics
+			wantKind(t, other, boxes[8], "none", "another clinic at first")
+			before := []int64{clinic.Bytes(), center.Bytes()}
+			start := time.Now()
+			if err := n.Disallow(t.Context(), "test", "pacs", "clinic-00007"); err != nil {
+				t.Fatal(err)
+			}
+			wantKind(t, clinic, boxes[7], "map", "the clinic")
+			wantKind(t, center, lab, "change", "the center")
+			toClinic, toCenter = clinic.Bytes()-before[0], center.Bytes()-before[1]
+			if waited := time.Since(start); waited > time.Second {
+				t.Errorf("it took %v", waited)
+			}
+			if wantKind(t, other, boxes[8], "none", "another clinic"); time.Since(start) < wire.HeartbeatEvery-time.Second {
+				t.Errorf("a clinic that the change does not concern heard of it after %v", time.Since(start))
+			}
+		})
+		return toClinic, toCenter
+	}
+	clinic, center := sent(70)
+	clinicOfMany, centerOfMany := sent(700)
+	if clinicOfMany > clinic*11/10 || centerOfMany > center*11/10 {
+		t.Errorf("with ten times the clinics, %d bytes instead of %d go to the clinic, and %d instead of %d to the center",
+			clinicOfMany, clinic, centerOfMany, center)
+	}
+}
+
 func TestOlderNodeGetsWholeMaps(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n, lab, _ := newFleet(t, openStore(t), 60)

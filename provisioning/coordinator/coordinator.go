@@ -56,7 +56,10 @@ type Coordinator struct {
 	// shown is picture, for those who need nothing newer.
 	shown     atomic.Pointer[picture]
 	publisher publisher
-	feed      *feed
+	// lateMu is held while late maps are made. Who holds it may take pictureMu, and not the other way round.
+	lateMu sync.Mutex
+	crier  crier
+	feed   *feed
 	// revision is that of the plan in the picture.
 	revision uint64
 }

@@ -71,6 +71,9 @@ func (c *Coordinator) enrollFrom(ctx context.Context, req wire.EnrollRequest, fr
 		}
 		return wire.EnrollResponse{}, err
 	}
+	if err := kindFits(token, req); err != nil {
+		return wire.EnrollResponse{}, err
+	}
 	req.Facts = cleanFacts(req.Facts)
 	a, err := c.admit(ctx, token.ID, req, origin)
 	if err != nil {
@@ -111,6 +114,19 @@ func (c *Coordinator) checkSecret(ctx context.Context, req wire.EnrollRequest) (
 		return provisioning.Token{}, errSecret
 	}
 	return token, nil
+}
+
+// kindFits refuses a token of another kind than the box, before it is used up. A box of an earlier version does not say what it is.
+func kindFits(t provisioning.Token, req wire.EnrollRequest) error {
+	if req.Kind == "" || req.Kind == t.Kind {
+		return nil
+	}
+	hint := "\"towpath enroll\""
+	if t.Kind == wire.Workstation {
+		hint = "\"towpath up\""
+	}
+	return provisioning.Errorf(provisioning.Invalid, "this token is a %s's, and not a %s's", t.Kind, clean(string(req.Kind), maxShort)).
+		WithHint("the token is not used up: it is for %s; ask the center for one of the right kind", hint)
 }
 
 // admission is what became of a request.

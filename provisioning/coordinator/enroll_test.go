@@ -156,6 +156,37 @@ func TestEnrollRefusals(t *testing.T) {
 	}
 }
 
+// TestATokenOfAnotherKindIsNotUsedUp holds that a box that says what it is is told of a wrong token in time, and that one of an earlier version,
+// which says nothing, becomes what the token is for.
+func TestATokenOfAnotherKindIsNotUsedUp(t *testing.T) {
+	n := newNetwork(t, provisioningtest.Options{})
+	n.Clinic(t, "a")
+	token := n.Token(t, "a")
+	ask := func(kind wire.NodeKind) error {
+		box := n.Box(t)
+		pub, err := box.Key.Public()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return box.EnrollWith(t.Context(), token, wire.EnrollRequest{
+			Format: 1, TokenID: token.ID, Secret: token.Secret[:], PublicKey: pub, Kind: kind, Now: time.Now(),
+		})
+	}
+	wantCode(t, ask(wire.Workstation), provisioning.Invalid, "a gateway's", "not a workstation's", "not used up", "towpath enroll")
+	wantCode(t, ask("toaster"), provisioning.Invalid, "a gateway's")
+	if nodes, err := n.Nodes(t.Context()); err != nil || len(nodes) != 0 {
+		t.Fatalf("there are %d nodes (%v)", len(nodes), err)
+	}
+	if err := ask(wire.Gateway); err != nil {
+		t.Error(err)
+	}
+	n.Clinic(t, "b")
+	token = n.Token(t, "b")
+	if err := ask(""); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestEnrollTakesAForeignLAN(t *testing.T) {
 	n := newNetwork(t, provisioningtest.Options{})
 	n.Clinic(t, "a")

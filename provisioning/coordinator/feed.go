@@ -49,10 +49,7 @@ type netStep struct {
 	ranges            map[int64]*provisioning.Range
 }
 
-type grantID struct {
-	service provisioning.ServiceID
-	site    provisioning.SiteID
-}
+type grantID = netmap.GrantID
 
 func (s *netStep) size() int {
 	return len(s.sites) + len(s.nodes) + len(s.services) + len(s.grants) + len(s.ranges)
@@ -274,43 +271,9 @@ func left[K comparable, V any](ids map[K]bool, read func(K) (V, error)) (map[K]*
 	return out, nil
 }
 
-// moved is s after a step.
-func (s *netStep) moved(n netmap.Snapshot) netmap.Snapshot {
-	n.Generation = s.to
-	n.Sites = replaced(n.Sites, s.sites, func(v provisioning.Site) provisioning.SiteID { return v.ID })
-	n.Nodes = replaced(n.Nodes, s.nodes, func(v provisioning.Node) provisioning.NodeID { return v.ID })
-	n.Services = replaced(n.Services, s.services, func(v provisioning.Service) provisioning.ServiceID { return v.ID })
-	n.Grants = replaced(n.Grants, s.grants, func(v provisioning.Grant) grantID { return grantID{v.Service, v.Site} })
-	n.Ranges = replaced(n.Ranges, s.ranges, func(v provisioning.Range) int64 { return v.ID })
-	return n
-}
-
-// replaced is a list with changed rows where they were, and new ones at its end.
-func replaced[K comparable, V any](list []V, rows map[K]*V, key func(V) K) []V {
-	if len(rows) == 0 {
-		return list
-	}
-	out := make([]V, 0, len(list)+len(rows))
-	found := make(map[K]bool, len(rows))
-	for i := range list {
-		k := key(list[i])
-		v, changed := rows[k]
-		switch {
-		case !changed:
-			out = append(out, list[i])
-		case v != nil:
-			out = append(out, *v)
-		}
-		if changed {
-			found[k] = true
-		}
-	}
-	for k, v := range rows {
-		if v != nil && !found[k] {
-			out = append(out, *v)
-		}
-	}
-	return out
+// change is a step as the index follows it.
+func (s *netStep) change() netmap.Change {
+	return netmap.Change{Generation: s.to, Sites: s.sites, Nodes: s.nodes, Services: s.services, Grants: s.grants, Ranges: s.ranges}
 }
 
 // joined is several steps in one.

@@ -110,7 +110,7 @@ func (g fedGrants) Create(v provisioning.Grant) error {
 		if !v.Created.IsZero() {
 			v.Created = v.Created.UTC().Round(0)
 		}
-		g.t.grants[grantID{v.Service, v.Site}] = &v
+		g.t.grants[grantID{Service: v.Service, Site: v.Site}] = &v
 	}
 	return err
 }
@@ -118,7 +118,7 @@ func (g fedGrants) Create(v provisioning.Grant) error {
 func (g fedGrants) Remove(service provisioning.ServiceID, site provisioning.SiteID) error {
 	err := g.Grants.Remove(service, site)
 	if err == nil {
-		g.t.grants[grantID{service, site}] = nil
+		g.t.grants[grantID{Service: service, Site: site}] = nil
 	}
 	return err
 }

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/netip"
 	"runtime"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -31,13 +32,15 @@ type fleet struct {
 	// at is the generation each node has been told of, bytes what was sent to it.
 	at    []uint64
 	bytes []int64
+	// heard is when the last frame of each had come, before the box looked at it.
+	heard []time.Time
 	pools int
 }
 
 func launch(b testing.TB, clinics int) *fleet {
 	b.Helper()
 	n, lab, boxes := newFleet(b, openStore(b), clinics)
-	f := &fleet{Network: n, lab: lab, nodes: append(boxes, lab), at: make([]uint64, clinics+1), bytes: make([]int64, clinics+1)}
+	f := &fleet{Network: n, lab: lab, nodes: append(boxes, lab), at: make([]uint64, clinics+1), bytes: make([]int64, clinics+1), heard: make([]time.Time, clinics+1)}
 	f.change.L = &f.mu
 	f.watch(b, len(f.nodes))
 	return f
@@ -55,6 +58,7 @@ func (f *fleet) watch(b testing.TB, nodes int) {
 			defer s.Close()
 			for {
 				fr, err := s.Next()
+				heard := time.Now()
 				if err != nil {
 					return
 				}
@@ -63,7 +67,7 @@ func (f *fleet) watch(b testing.TB, nodes int) {
 					return
 				}
 				f.mu.Lock()
-				f.at[i], f.bytes[i] = fr.Generation, s.Bytes()
+				f.at[i], f.bytes[i], f.heard[i] = fr.Generation, s.Bytes(), heard
 				f.change.Broadcast()
 				f.mu.Unlock()
 			}
@@ -95,6 +99,12 @@ func (f *fleet) generation(b testing.TB) uint64 {
 	return gen
 }
 
+func (f *fleet) heardAt(i int) time.Time {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.heard[i]
+}
+
 // sent is how much was sent to a node since its stream began.
 func (f *fleet) sent(i int) int64 {
 	f.mu.Lock()
@@ -108,7 +118,9 @@ func BenchmarkFleet(b *testing.B) {
 		b.Run(fmt.Sprintf("clinics=%d", clinics), func(b *testing.B) {
 			f := launch(b, clinics)
 			defer func() { f.stop() }()
-			b.Run("one-change", f.oneChange)
+			b.Run("one-change", func(b *testing.B) { f.oneChange(b, f.grant) })
+			b.Run("one-site", func(b *testing.B) { f.oneChange(b, f.endpoint) })
+			b.Run("center-away", f.centerAway)
 			b.Run("all-change", f.allChange)
 			for _, nodes := range []int{2000, 10_000} {
 				if clinics >= nodes {
@@ -119,39 +131,59 @@ func BenchmarkFleet(b *testing.B) {
 	}
 }
 
-// oneChange takes a grant away or gives it back.
-func (f *fleet) oneChange(b *testing.B) {
-	const clinic = 7
+// changed is the clinic that one change is about.
+const changed = 7
+
+// grant takes a grant away, or gives it back.
+func (f *fleet) grant(b *testing.B, round int) {
+	var err error
+	if round%2 == 1 {
+		err = f.Disallow(b.Context(), "test", "pacs", "clinic-00007")
+	} else {
+		_, err = f.Allow(b.Context(), "test", "pacs", "clinic-00007", 0)
+	}
+	if err != nil {
+		b.Fatal(err)
+	}
+}
+
+// endpoint gives a site an endpoint, or another one.
+func (f *fleet) endpoint(b *testing.B, round int) {
+	if err := f.SetSiteEndpoint(b.Context(), "test", "clinic-00007", []string{"", "192.0.2.7:51820"}[round%2]); err != nil {
+		b.Fatal(err)
+	}
+}
+
+// oneChange measures, as medians, from the begin of a change until it is in the database, its clinic has heard of it and applied it, and the
+// center has.
+func (f *fleet) oneChange(b *testing.B, change func(b *testing.B, round int)) {
 	center := len(f.nodes) - 1
 	rounds := 0
 	defer cpu(b, &rounds)()
-	var toClinic, toCenter time.Duration
-	bytesClinic, bytesCenter := f.sent(clinic), f.sent(center)
+	var committed, heard, applied, toCenter []time.Duration
+	bytesClinic, bytesCenter := f.sent(changed), f.sent(center)
 	changes := f.lab.Changes()
 	for b.Loop() {
 		start := time.Now()
-		var err error
-		if rounds++; rounds%2 == 1 {
-			err = f.Disallow(b.Context(), "test", "pacs", "clinic-00007")
-		} else {
-			_, err = f.Allow(b.Context(), "test", "pacs", "clinic-00007", 0)
-		}
-		if err != nil {
-			b.Fatal(err)
-		}
+		rounds++
+		change(b, rounds)
+		committed = append(committed, time.Since(start))
 		gen := f.generation(b)
-		f.await(clinic, clinic+1, gen)
-		toClinic += time.Since(start)
+		f.await(changed, changed+1, gen)
+		applied = append(applied, time.Since(start))
+		heard = append(heard, f.heardAt(changed).Sub(start))
 		f.await(center, center+1, gen)
-		toCenter += time.Since(start)
+		toCenter = append(toCenter, time.Since(start))
 	}
 	if f.lab.Changes()-changes != rounds {
 		b.Errorf("%d of %d maps of the center came as changes", f.lab.Changes()-changes, rounds)
 	}
 	per := float64(rounds)
-	b.ReportMetric(toClinic.Seconds()*1000/per, "ms-to-clinic")
-	b.ReportMetric(toCenter.Seconds()*1000/per, "ms-to-center")
-	b.ReportMetric(float64(f.sent(clinic)-bytesClinic)/per, "B-to-clinic")
+	b.ReportMetric(median(committed), "ms-to-commit")
+	b.ReportMetric(median(heard), "ms-to-frame")
+	b.ReportMetric(median(applied), "ms-to-clinic")
+	b.ReportMetric(median(toCenter), "ms-to-center")
+	b.ReportMetric(float64(f.sent(changed)-bytesClinic)/per, "B-to-clinic")
 	b.ReportMetric(float64(f.sent(center)-bytesCenter)/per, "B-to-center")
 	_, m, err := f.NetMapFor(b.Context(), f.lab.ID)
 	if err != nil {
@@ -162,6 +194,32 @@ func (f *fleet) oneChange(b *testing.B) {
 		b.Fatal(err)
 	}
 	b.ReportMetric(float64(len(e.Payload)), "B-map-of-center")
+}
+
+// centerAway is what a change costs until its clinic has it, and no more: nobody asks for the map of the center. All but the share of one
+// box is the coordinator's own.
+func (f *fleet) centerAway(b *testing.B) {
+	f.stop()
+	f.watch(b, len(f.nodes)-1)
+	defer func() { f.stop(); f.watch(b, len(f.nodes)) }()
+	rounds := 0
+	defer cpu(b, &rounds)()
+	b.ReportAllocs()
+	var applied []time.Duration
+	for b.Loop() {
+		start := time.Now()
+		rounds++
+		f.grant(b, rounds)
+		f.await(changed, changed+1, f.generation(b))
+		applied = append(applied, time.Since(start))
+	}
+	b.ReportMetric(median(applied), "ms-to-clinic")
+}
+
+// median is in milliseconds.
+func median(d []time.Duration) float64 {
+	slices.Sort(d)
+	return d[len(d)/2].Seconds() * 1000
 }
 
 // allChange adds a pool, which is in every map.

@@ -77,15 +77,12 @@ func mayUse(owner, user provisioning.Site) error {
 
 // doorIsFree refuses a grant that a sender on the Site's LAN could not tell from another.
 func doorIsFree(tx store.Tx, v provisioning.Service, user provisioning.Site, port uint16) error {
-	grants, err := tx.Grants().List()
+	grants, err := tx.Grants().Of(user.ID)
 	if err != nil {
 		return fmt.Errorf("read the grants: %w", err)
 	}
 	door := netmap.NewDoor(v, port)
 	for _, g := range grants {
-		if g.Site != user.ID {
-			continue
-		}
 		if g.Service == v.ID {
 			return alreadyGranted(v, user)
 		}

@@ -34,6 +34,16 @@ func (c *Coordinator) HubView(ctx context.Context) (HubView, error) {
 	}, nil
 }
 
+// HubUnchanged reports whether what the hub has to make true has been the same since the generation have, and returns the newest one for
+// which it is. Most changes are about who may use what, and cost the hub no look at all its Nodes.
+func (c *Coordinator) HubUnchanged(ctx context.Context, have uint64) (gen uint64, same bool, err error) {
+	x, err := c.early(ctx)
+	if err != nil {
+		return 0, false, err
+	}
+	return x.Generation(), x.hub <= have && have <= x.Generation(), nil
+}
+
 // hubProgress is how far the hub is.
 type hubProgress struct {
 	applied uint64

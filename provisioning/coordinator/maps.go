@@ -69,15 +69,14 @@ func (c *Coordinator) indexAt(ctx context.Context, min uint64) (*picture, error)
 	if c.picture != nil && c.picture.Generation() >= min {
 		return c.picture, nil
 	}
-	s, step, err := c.advance(ctx, min)
+	x, step, err := c.advance(ctx, min)
 	if err != nil {
 		return nil, err
 	}
-	x := c.index(s, step)
 	for _, o := range x.Omissions() {
-		c.log.Error("an object of the database is in no map", "object", o.Object, "reason", o.Reason, "generation", s.Generation)
+		c.log.Error("an object of the database is in no map", "object", o.Object, "reason", o.Reason, "generation", x.Generation())
 	}
-	c.draw(c.prove(x, s, step))
+	c.draw(c.prove(x, x.Snapshot, step))
 	return c.picture, nil
 }
 
@@ -87,30 +86,21 @@ func (c *Coordinator) draw(p *picture) {
 	c.shown.Store(p)
 }
 
-// index arranges s, to which step led from the picture; it may be nil.
-func (c *Coordinator) index(s netmap.Snapshot, step *netStep) *netmap.Index {
-	if step == nil || step.size() > len(step.grants) {
-		return netmap.NewIndex(s)
-	}
-	users := map[provisioning.SiteID]bool{}
-	for k := range step.grants {
-		users[k.site] = true
-	}
-	return c.picture.Regrant(s, users)
-}
-
-// advance returns the network at a generation not below min: as the picture has it, with what this process has changed since, or read anew.
-func (c *Coordinator) advance(ctx context.Context, min uint64) (s netmap.Snapshot, step *netStep, err error) {
+// advance returns the network at a generation not below min: as the picture has it, with what this process has changed since, or read anew;
+// then without a step.
+func (c *Coordinator) advance(ctx context.Context, min uint64) (*netmap.Index, *netStep, error) {
 	// What is signed of a Node decides about other rows than its own, see asSigned.
 	if c.picture != nil && c.publisher.index == c.picture.Index && !c.keys.Offline() {
 		if steps, ok := c.feed.after(c.picture.Generation(), c.revision, min); ok {
-			step = joined(steps)
-			s, c.revision = step.moved(c.publisher.snapshot), step.revised
-			c.feed.forget(s.Generation)
-			return s, step, nil
+			step := joined(steps)
+			x := c.picture.Change(step.change())
+			c.revision = step.revised
+			c.feed.forget(step.to)
+			return x, step, nil
 		}
 	}
 	c.feed.mend()
+	var s netmap.Snapshot
 	if err := c.st.View(ctx, func(tx store.Tx) error {
 		var err error
 		if c.revision, err = tx.Ranges().Revision(); err != nil {
@@ -120,11 +110,11 @@ func (c *Coordinator) advance(ctx context.Context, min uint64) (s netmap.Snapsho
 		return err
 	}); err != nil {
 		c.feed.tear()
-		return s, nil, fmt.Errorf("read the network: %w", err)
+		return nil, nil, fmt.Errorf("read the network: %w", err)
 	}
 	c.identify(&s)
 	c.feed.forget(s.Generation)
-	return s, nil, nil
+	return netmap.NewIndex(s), nil, nil
 }
 
 // identify adds to a snapshot what is not in the database, and takes from it what boxes would not believe.
@@ -166,7 +156,7 @@ func (c *Coordinator) compile(x *picture, id provisioning.NodeID) (wire.NetMap, 
 	if x.proof.Holds(id) {
 		return wire.NetMap{}, wire.Encoded{}, errHeld
 	}
-	m, err := x.Compile(id, now, now.Add(MapLifetime))
+	m, err := x.compiled(id, now)
 	if errors.Is(err, netmap.ErrUnknownNode) {
 		return m, wire.Encoded{}, errRemoved
 	}
@@ -181,6 +171,15 @@ func (c *Coordinator) compile(x *picture, id provisioning.NodeID) (wire.NetMap, 
 		return m, e, fmt.Errorf("compile the map: %w", err)
 	}
 	return m, e, nil
+}
+
+// compiled is the map of a Node, issued now.
+func (p *picture) compiled(id provisioning.NodeID, now time.Time) (wire.NetMap, error) {
+	if m, ok := p.made[id]; ok {
+		m.Issued, m.Expires = now, now.Add(MapLifetime)
+		return m, nil
+	}
+	return p.Compile(id, now, now.Add(MapLifetime))
 }
 
 var errRemoved = provisioning.Errorf(provisioning.Denied, "this node was removed from the network").

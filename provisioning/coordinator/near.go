@@ -12,27 +12,24 @@ import (
 
 // near is what a step does to the proof, found without a look at the rest of the network. It is not ok where one object may decide what
 // becomes of another one far away: when something is broken, when a pool or a site's name or kind changes.
-func (p *publisher) near(x *netmap.Index, s netmap.Snapshot, step *netStep) (d prove.Delta, affected []string, ok bool) {
-	if step == nil || p.index == nil || len(p.index.Omissions()) > 0 || len(x.Omissions()) > 0 {
+func (p *publisher) near(x *netmap.Index, step *netStep) (d prove.Delta, affected []string, ok bool) {
+	if step == nil || p.index == nil || !p.index.Sound() || !x.Sound() {
 		return d, nil, false
 	}
-	v := vicinity{
-		step: step, named: map[provisioning.SiteID]bool{}, sites: map[provisioning.SiteID]bool{}, around: map[provisioning.SiteID]bool{},
-		services: map[provisioning.ServiceID]bool{}, nodes: map[provisioning.NodeID]bool{},
-	}
-	for k := range step.grants {
-		v.named[k.site], v.services[k.service] = true, true
-	}
-	if !v.look(p.snapshot) || !v.look(s) || !v.sameSites(p.snapshot) {
+	v := newVicinity(p.index, step)
+	if !v.look() {
 		return d, nil, false
 	}
-	d = prove.Between(v.part(p.index, p.snapshot), v.part(x, s))
+	// What changed is taken from the step, not from the index: what that has lost is in the proof all the same.
+	before := v.part()
+	d = prove.Between(prove.Export(before, v.hub(p.index)), prove.Export(before.With(step.change()), v.hub(x)))
 	return d, v.affected(p.index, x), true
 }
 
 // vicinity is what a step touches.
 type vicinity struct {
-	step *netStep
+	before *netmap.Index
+	step   *netStep
 	// sites have something that changed. Those of around are seen by all that grants link with them; those that are only named, and their
 	// services, are there to give changed grants their names.
 	sites, around, named map[provisioning.SiteID]bool
@@ -41,86 +38,135 @@ type vicinity struct {
 	nodes map[provisioning.NodeID]bool
 }
 
-// look notes what is in one of the two snapshots. It reports false for what is in all maps.
-func (v *vicinity) look(s netmap.Snapshot) bool {
-	for _, r := range s.Ranges {
-		if _, changed := v.step.ranges[r.ID]; !changed {
-			continue
-		}
-		if r.Kind == provisioning.RangePool {
+func newVicinity(before *netmap.Index, step *netStep) *vicinity {
+	return &vicinity{
+		before: before, step: step, named: map[provisioning.SiteID]bool{}, sites: map[provisioning.SiteID]bool{},
+		around: map[provisioning.SiteID]bool{}, services: map[provisioning.ServiceID]bool{}, nodes: map[provisioning.NodeID]bool{},
+	}
+}
+
+// look notes what was and is. It reports false for what is in all maps, and for a site that has another name or kind.
+func (v *vicinity) look() bool {
+	for id, is := range v.step.ranges {
+		if was, ok := v.before.Range(id); ok && !v.lookRange(was) || is != nil && !v.lookRange(*is) {
 			return false
 		}
-		site := provisioning.SiteID(r.Owner)
-		v.sites[site] = true
-		if r.Kind == provisioning.RangeAllocation {
-			v.around[site] = true
+	}
+	for id, is := range v.step.nodes {
+		v.nodes[id] = true
+		if was, ok := v.before.Node(id); ok {
+			v.lookNode(was)
+		}
+		if is != nil {
+			v.lookNode(*is)
 		}
 	}
-	for i := range s.Nodes {
-		n := &s.Nodes[i]
-		if _, changed := v.step.nodes[n.ID]; !changed {
-			continue
+	for id, is := range v.step.services {
+		if was, ok := v.before.Service(id); ok {
+			v.sites[was.Site], v.around[was.Site] = true, true
 		}
-		v.sites[n.Site], v.nodes[n.ID] = true, true
-		if n.Kind != wire.Relay {
-			v.around[n.Site] = true
+		if is != nil {
+			v.sites[is.Site], v.around[is.Site] = true, true
 		}
 	}
-	for i := range s.Services {
-		o := &s.Services[i]
-		if _, changed := v.step.services[o.ID]; changed {
-			v.sites[o.Site], v.around[o.Site] = true, true
+	for k := range v.step.grants {
+		v.named[k.Site], v.services[k.Service] = true, true
+		if was, ok := v.before.Service(k.Service); ok {
+			v.named[was.Site] = true
 		}
-		if v.services[o.ID] {
-			v.named[o.Site] = true
+		if is := v.step.services[k.Service]; is != nil {
+			v.named[is.Site] = true
 		}
 	}
-	for id := range v.step.sites {
+	for id, is := range v.step.sites {
 		v.sites[id], v.around[id] = true, true
+		if was, ok := v.before.Site(id); ok && is != nil && (is.Name != was.Name || is.Kind != was.Kind) {
+			return false
+		}
 	}
 	return true
 }
 
-// sameSites reports whether the sites that were there before have the names and kinds that they had.
-func (v *vicinity) sameSites(before netmap.Snapshot) bool {
-	if len(v.step.sites) == 0 {
-		return true
+func (v *vicinity) lookRange(r provisioning.Range) bool {
+	site := provisioning.SiteID(r.Owner)
+	v.sites[site] = true
+	if r.Kind == provisioning.RangeAllocation {
+		v.around[site] = true
 	}
-	return !slices.ContainsFunc(before.Sites, func(was provisioning.Site) bool {
-		is := v.step.sites[was.ID]
-		return is != nil && (is.Name != was.Name || is.Kind != was.Kind)
-	})
+	return r.Kind != provisioning.RangePool
 }
 
-// part is the vicinity in the words of a proof.
-func (v *vicinity) part(x *netmap.Index, s netmap.Snapshot) prove.Input {
-	var hub []provisioning.Node
+func (v *vicinity) lookNode(n provisioning.Node) {
+	v.sites[n.Site] = true
+	if n.Kind != wire.Relay {
+		v.around[n.Site] = true
+	}
+}
+
+// part is the vicinity before the step.
+func (v *vicinity) part() netmap.Snapshot {
+	s := v.before.Head()
+	sites := maps.Clone(v.sites)
+	maps.Copy(sites, v.named)
+	for id := range sites {
+		if site, ok := v.before.Site(id); ok {
+			s.Sites = append(s.Sites, site)
+		}
+	}
+	services := maps.Clone(v.services)
 	for id := range v.sites {
-		for _, n := range x.NodesOf(id) {
-			if n.Kind != wire.Unmanaged {
-				hub = append(hub, n)
+		for _, n := range v.before.NodesOf(id) {
+			s.Nodes = append(s.Nodes, *n)
+		}
+		for _, o := range v.before.ServicesOf(id) {
+			services[o.ID] = true
+		}
+	}
+	for id := range v.step.nodes {
+		if n, ok := v.before.Node(id); ok && n.State != provisioning.NodeActive {
+			s.Nodes = append(s.Nodes, n)
+		}
+	}
+	for id := range services {
+		if o, ok := v.before.Service(id); ok {
+			s.Services = append(s.Services, o)
+		}
+	}
+	for k := range v.step.grants {
+		if g, ok := v.before.Grant(k); ok {
+			s.Grants = append(s.Grants, g)
+		}
+	}
+	s.Ranges = v.ranges()
+	return s
+}
+
+// ranges are those that changed, and the allocations of all sites that have something that changed.
+func (v *vicinity) ranges() []provisioning.Range {
+	var out []provisioning.Range
+	for id := range v.step.ranges {
+		if r, ok := v.before.Range(id); ok {
+			out = append(out, r)
+		}
+	}
+	for id := range v.sites {
+		for _, r := range v.before.AllocationsOf(string(id)) {
+			if _, changed := v.step.ranges[r.ID]; !changed {
+				out = append(out, *r)
 			}
 		}
 	}
-	s.Sites = only(s.Sites, func(o *provisioning.Site) bool { return v.sites[o.ID] || v.named[o.ID] })
-	s.Nodes = only(s.Nodes, func(n *provisioning.Node) bool { return v.sites[n.Site] })
-	s.Services = only(s.Services, func(o *provisioning.Service) bool { return v.sites[o.Site] || v.services[o.ID] })
-	s.Grants = only(s.Grants, func(g *provisioning.Grant) bool {
-		_, changed := v.step.grants[grantID{g.Service, g.Site}]
-		return changed
-	})
-	s.Ranges = only(s.Ranges, func(r *provisioning.Range) bool {
-		_, changed := v.step.ranges[r.ID]
-		return changed || v.sites[provisioning.SiteID(r.Owner)]
-	})
-	return prove.Export(s, hub)
+	return out
 }
 
-func only[T any](list []T, is func(*T) bool) []T {
-	var out []T
-	for i := range list {
-		if is(&list[i]) {
-			out = append(out, list[i])
+// hub are the nodes of the vicinity that the hub is told.
+func (v *vicinity) hub(x *netmap.Index) []provisioning.Node {
+	var out []provisioning.Node
+	for id := range v.sites {
+		for _, n := range x.NodesOf(id) {
+			if n.Kind != wire.Unmanaged {
+				out = append(out, *n)
+			}
 		}
 	}
 	return out
@@ -137,7 +183,7 @@ func (v *vicinity) affected(indexes ...*netmap.Index) []string {
 		}
 	}
 	for k := range v.step.grants {
-		sites[k.site] = true
+		sites[k.Site] = true
 	}
 	for id := range v.named {
 		sites[id] = true // the owner of a service whose grant changed

@@ -63,11 +63,13 @@ func TestWhatIsUnprovenIsHeld(t *testing.T) {
 	s := country(t, 2)
 	x := netmap.NewIndex(s)
 	c := newQuiet()
-	c.draw(c.prove(x, s, nil))
+	c.draw(c.prove(x, of(s), nil))
 	// The prover cannot follow what it does not know.
-	c.publisher.snapshot.Sites = append(slices.Clone(s.Sites), provisioning.Site{ID: "lost", Name: "lost"})
+	wrong := s
+	wrong.Sites = append(slices.Clone(s.Sites), provisioning.Site{ID: "lost", Name: "lost"})
+	c.publisher.facts = of(wrong)
 	s.Generation++
-	broken := c.prove(netmap.NewIndex(s), s, nil)
+	broken := c.prove(netmap.NewIndex(s), of(s), nil)
 	if !broken.proof.HeldAll || len(broken.late) > 0 || !broken.touches(nodeID(1), 1) {
 		t.Fatalf("the proof is %+v, late are %v", broken.proof, broken.late)
 	}
@@ -76,7 +78,7 @@ func TestWhatIsUnprovenIsHeld(t *testing.T) {
 	}
 	c.draw(broken)
 	s.Generation++
-	if p := c.prove(netmap.NewIndex(s), s, nil); p.proof.Certificate == nil || !p.touches(nodeID(1), 2) {
+	if p := c.prove(netmap.NewIndex(s), of(s), nil); p.proof.Certificate == nil || !p.touches(nodeID(1), 2) {
 		t.Errorf("the next one does not begin anew: %+v", p.proof)
 	}
 }

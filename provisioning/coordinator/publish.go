@@ -36,9 +36,9 @@ func (p Proof) Holds(id provisioning.NodeID) bool { return p.HeldAll || slices.C
 type publisher struct {
 	tool   string
 	prover *prove.Prover
-	// index and snapshot are what the prover knows, without maps.
-	index    *netmap.Index
-	snapshot netmap.Snapshot
+	// index is what the prover knows, without maps, and facts what it was made of.
+	index *netmap.Index
+	facts func() netmap.Snapshot
 	// late are the Nodes whose maps the prover does not have yet.
 	late map[provisioning.NodeID]bool
 }
@@ -47,11 +47,11 @@ type publisher struct {
 const manyLinks = 64
 
 // begin takes the first step to a picture: it proves all maps but some, which are late, and returns the Nodes whose maps may differ from
-// those of the picture before. It keeps s; the step that led there may be nil. An error means that the proof could not be made, and the next one starts
+// those of the picture before. It keeps facts, which are those that x was made of; the step that led there may be nil. An error means that the proof could not be made, and the next one starts
 // anew.
-func (p *publisher) begin(x *netmap.Index, s netmap.Snapshot, step *netStep, at time.Time) (proof Proof, affected []string, err error) {
+func (p *publisher) begin(x *netmap.Index, facts func() netmap.Snapshot, step *netStep, at time.Time) (proof Proof, affected []string, err error) {
 	began := time.Now()
-	if affected, err = p.take(x, s, step, at); err != nil {
+	if affected, err = p.take(x, facts, step, at); err != nil {
 		p.reset()
 		return Proof{}, nil, err
 	}
@@ -70,7 +70,7 @@ func (p *publisher) begin(x *netmap.Index, s netmap.Snapshot, step *netStep, at 
 }
 
 // take brings the prover to a picture, but for the maps that are late.
-func (p *publisher) take(x *netmap.Index, s netmap.Snapshot, step *netStep, at time.Time) ([]string, error) {
+func (p *publisher) take(x *netmap.Index, facts func() netmap.Snapshot, step *netStep, at time.Time) ([]string, error) {
 	var known prove.Input
 	if p.prover == nil {
 		var err error
@@ -79,12 +79,12 @@ func (p *publisher) take(x *netmap.Index, s netmap.Snapshot, step *netStep, at t
 		}
 		p.late, step = map[provisioning.NodeID]bool{}, nil
 	}
-	delta, affected, ok := p.near(x, s, step)
+	delta, affected, ok := p.near(x, step)
 	if !ok {
 		if p.index != nil {
-			known = prove.Export(p.snapshot, p.index.Nodes())
+			known = prove.Export(p.facts(), p.index.Nodes())
 		}
-		next := prove.Export(s, x.Nodes())
+		next := prove.Export(facts(), x.Nodes())
 		delta, affected = prove.Between(known, next), prove.Affected(known, next)
 	}
 	for _, text := range affected {
@@ -99,7 +99,7 @@ func (p *publisher) take(x *netmap.Index, s netmap.Snapshot, step *netStep, at t
 	if err := p.prover.Update(delta.Remove, delta.Add); err != nil {
 		return nil, fmt.Errorf("follow the network: %w", err)
 	}
-	p.index, p.snapshot = x, s
+	p.index, p.facts = x, facts
 	return affected, nil
 }
 
@@ -114,21 +114,39 @@ func (p *publisher) replace(d *prove.Delta, x *netmap.Index, id provisioning.Nod
 // reset forgets everything.
 func (p *publisher) reset() { *p = publisher{tool: p.tool} }
 
-// finish takes the second step to the picture that begin was last called with.
-func (p *publisher) finish(x *netmap.Index, at time.Time, early Proof) (Proof, error) {
+// lateMaps are those of the second step, ready for the proof. A Node without a sound map has none, as in replace.
+type lateMaps struct {
+	nodes []string
+	made  map[provisioning.NodeID]wire.NetMap
+	ready []prove.Prepared
+}
+
+// makeLate makes the maps that are late in x. It needs nothing of the publisher, so that the next picture need not wait for it.
+func makeLate(x *netmap.Index, late map[provisioning.NodeID]bool, at time.Time) (lateMaps, error) {
+	l := lateMaps{made: map[provisioning.NodeID]wire.NetMap{}}
+	for id := range late {
+		l.nodes = append(l.nodes, string(id))
+		m, err := x.Compile(id, at, at.Add(MapLifetime))
+		if err != nil {
+			continue
+		}
+		ready, err := prove.Prepare(m)
+		if err != nil {
+			return l, err
+		}
+		l.made[id], l.ready = m, append(l.ready, ready)
+	}
+	return l, nil
+}
+
+// finish takes the second step to the picture that begin was last called with, of which l are the late maps.
+func (p *publisher) finish(x *netmap.Index, l lateMaps, at time.Time, early Proof) Proof {
 	began := time.Now()
-	var delta prove.Delta
-	for id := range p.late {
-		p.replace(&delta, x, id, at)
-	}
-	if err := p.prover.Update(delta.Remove, delta.Add); err != nil {
-		p.reset()
-		return early, fmt.Errorf("follow the network: %w", err)
-	}
+	p.prover.Replace(l.nodes, l.ready)
 	clear(p.late)
 	proof := p.conclude(x, at, Proof{Generation: x.Generation(), Took: early.Took})
 	proof.Took += time.Since(began)
-	return proof, nil
+	return proof
 }
 
 // conclude makes the certificate, or says what is wrong.

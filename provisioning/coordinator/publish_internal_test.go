@@ -74,6 +74,9 @@ func publicKey(t testing.TB) wgkey.PublicKey {
 	return k
 }
 
+// of are facts.
+func of(s netmap.Snapshot) func() netmap.Snapshot { return func() netmap.Snapshot { return s } }
+
 func published(t testing.TB, p *publisher, s netmap.Snapshot) Proof {
 	t.Helper()
 	proof, err := p.both(netmap.NewIndex(s), s)
@@ -85,16 +88,31 @@ func published(t testing.TB, p *publisher, s netmap.Snapshot) Proof {
 
 // both takes both steps.
 func (p *publisher) both(x *netmap.Index, s netmap.Snapshot) (Proof, error) {
-	proof, _, err := p.begin(x, s, nil, time.Unix(1, 0))
+	proof, _, err := p.begin(x, of(s), nil, time.Unix(1, 0))
 	if err != nil || len(p.late) == 0 {
 		return proof, err
 	}
-	return p.finish(x, time.Unix(1, 0), proof)
+	return p.second(x, proof)
+}
+
+// second takes the second step.
+func (p *publisher) second(x *netmap.Index, early Proof) (Proof, error) {
+	l, err := makeLate(x, p.late, time.Unix(1, 0))
+	if err != nil {
+		return early, err
+	}
+	return p.finish(x, l, time.Unix(1, 0), early), nil
 }
 
 func TestEveryGenerationIsProven(t *testing.T) {
+	for _, clinics := range []int{3, manyLinks + 3} {
+		t.Run(fmt.Sprint(clinics), func(t *testing.T) { everyGeneration(t, clinics) })
+	}
+}
+
+func everyGeneration(t *testing.T, clinics int) {
 	p := publisher{tool: "test"}
-	s := country(t, 3)
+	s := country(t, clinics)
 	check := func(what string) {
 		t.Helper()
 		s.Generation++
@@ -102,15 +120,23 @@ func TestEveryGenerationIsProven(t *testing.T) {
 		if proof.Certificate == nil || proof.Certificate.Generation != s.Generation || proof.Certificate.Counts.Maps != len(s.Nodes) {
 			t.Fatalf("%s: %+v", what, proof)
 		}
-		anew := published(t, &publisher{tool: "test"}, s)
-		if anew.Certificate == nil || anew.Certificate.Digests != proof.Certificate.Digests {
-			t.Errorf("%s: step by step and at once, the digests differ", what)
+		x := netmap.NewIndex(s)
+		in := prove.Export(s, x.Nodes())
+		for _, n := range s.Nodes {
+			m, err := x.Compile(n.ID, time.Unix(1, 0), time.Unix(2, 0))
+			if err != nil {
+				t.Fatal(err)
+			}
+			in.Maps = append(in.Maps, m)
+		}
+		if anew, err := prove.Prove(in, prove.Stamp{}); err != nil || anew.Digests != proof.Certificate.Digests || anew.Counts != proof.Certificate.Counts {
+			t.Errorf("%s: step by step and at once, the proofs differ: %v", what, err)
 		}
 	}
 	check("at first")
-	addSite(t, &s, 4, wire.Clinic)
+	addSite(t, &s, clinics+1, wire.Clinic)
 	check("a new clinic")
-	s.Grants = append(s.Grants, provisioning.Grant{Service: "svc_pacs", Site: siteID(4), LANPort: 11112})
+	s.Grants = append(s.Grants, provisioning.Grant{Service: "svc_pacs", Site: siteID(clinics + 1), LANPort: 11112})
 	check("a new grant")
 	s.Nodes = slices.Delete(slices.Clone(s.Nodes), 2, 3)
 	check("a removed node")
@@ -125,7 +151,7 @@ func TestEveryGenerationIsProven(t *testing.T) {
 func TestLargeMapsAreProvenLater(t *testing.T) {
 	s := country(t, manyLinks)
 	c := newQuiet()
-	first := c.prove(netmap.NewIndex(s), s, nil)
+	first := c.prove(netmap.NewIndex(s), of(s), nil)
 	c.draw(first)
 	if want := map[provisioning.NodeID]bool{nodeID(0): true}; !maps.Equal(first.late, want) || first.proof.Certificate != nil || len(first.proof.CounterExamples) > 0 {
 		t.Fatalf("late are %v, the proof is %+v", first.late, first.proof)
@@ -135,7 +161,7 @@ func TestLargeMapsAreProvenLater(t *testing.T) {
 	}
 	s.Generation++
 	addSite(t, &s, manyLinks+1, wire.Clinic)
-	second := c.prove(netmap.NewIndex(s), s, nil)
+	second := c.prove(netmap.NewIndex(s), of(s), nil)
 	c.draw(second)
 	if len(second.late) != 1 {
 		t.Error("what was late is forgotten")
@@ -153,7 +179,7 @@ func TestLargeMapsAreProvenLater(t *testing.T) {
 	wrong.Generation++
 	wrong.Services = slices.Clone(s.Services)
 	wrong.Services[0].Port++
-	third := c.prove(netmap.NewIndex(s), wrong, nil)
+	third := c.prove(netmap.NewIndex(s), of(wrong), nil)
 	c.draw(third)
 	if third.proof.Holds(nodeID(0)) || !third.proof.Holds(nodeID(1)) {
 		t.Errorf("at first, held are %v", third.proof.Held)
@@ -244,13 +270,12 @@ func BenchmarkPublish(b *testing.B) {
 			large.Ranges, large.Grants = slices.Clone(small.Ranges), slices.Clone(small.Grants)
 			addSite(b, &large, clinics+1, wire.Clinic)
 			large.Grants = append(large.Grants, provisioning.Grant{Service: "svc_pacs", Site: siteID(clinics + 1), LANPort: 11112})
-			pictures := []*netmap.Index{netmap.NewIndex(small), netmap.NewIndex(large)}
-			snapshots := []netmap.Snapshot{small, large}
+			x := netmap.NewIndex(small)
 			last := func(s netmap.Snapshot) (provisioning.Site, provisioning.Node, provisioning.Range, provisioning.Grant) {
 				return s.Sites[len(s.Sites)-1], s.Nodes[len(s.Nodes)-1], s.Ranges[len(s.Ranges)-1], s.Grants[len(s.Grants)-1]
 			}
 			site, node, room, grant := last(large)
-			id := grantID{grant.Service, grant.Site}
+			id := grantID{Service: grant.Service, Site: grant.Site}
 			steps := []*netStep{{
 				sites: map[provisioning.SiteID]*provisioning.Site{site.ID: nil}, nodes: map[provisioning.NodeID]*provisioning.Node{node.ID: nil},
 				ranges: map[int64]*provisioning.Range{room.ID: nil}, grants: map[grantID]*provisioning.Grant{id: nil},
@@ -259,7 +284,7 @@ func BenchmarkPublish(b *testing.B) {
 				ranges: map[int64]*provisioning.Range{room.ID: &room}, grants: map[grantID]*provisioning.Grant{id: &grant},
 			}}
 			var p publisher
-			if _, err := p.both(pictures[0], small); err != nil {
+			if _, err := p.both(x, small); err != nil {
 				b.Fatal(err)
 			}
 			b.ReportAllocs()
@@ -267,10 +292,11 @@ func BenchmarkPublish(b *testing.B) {
 			for i := 0; b.Loop(); i++ {
 				k := (i + 1) % 2
 				start := time.Now()
-				proof, affected, err := p.begin(pictures[k], snapshots[k], steps[k], time.Unix(1, 0))
+				x = x.Change(steps[k].change())
+				proof, affected, err := p.begin(x, x.Snapshot, steps[k], time.Unix(1, 0))
 				clinic += time.Since(start)
 				if err == nil && len(p.late) > 0 {
-					proof, err = p.finish(pictures[k], time.Unix(1, 0), proof)
+					proof, err = p.second(x, proof)
 				}
 				if err != nil || proof.Certificate == nil || len(affected) != 2 {
 					b.Fatal(proof, affected, err)

@@ -28,6 +28,8 @@ func (c *Coordinator) Watch(ctx context.Context, id provisioning.NodeID, have wi
 	if err != nil {
 		return err
 	}
+	w := c.join(id)
+	defer c.part(w)
 	x, err := c.early(ctx)
 	if err != nil {
 		return err
@@ -44,7 +46,7 @@ func (c *Coordinator) Watch(ctx context.Context, id provisioning.NodeID, have wi
 		if err := send(frame); err != nil {
 			return fmt.Errorf("send to the node: %w", err)
 		}
-		if x, err = c.awaitIndex(ctx, id, gen); err != nil {
+		if x, err = c.awaitIndex(ctx, w, gen); err != nil {
 			return err
 		}
 	}
@@ -62,6 +64,8 @@ type stream struct {
 	issued time.Time
 	// looked is the generation of the picture that the last frame was made of.
 	looked uint64
+	// sound is set when there was a map in it.
+	sound bool
 }
 
 // frame makes one without a map.
@@ -80,7 +84,11 @@ func (c *Coordinator) next(s *stream, x *picture) (wire.Frame, error) {
 	if s.looked == x.Generation() && !renew {
 		return s.frame(now), nil
 	}
-	s.looked = x.Generation()
+	if s.sound && !renew && !x.touches(s.id, s.looked) {
+		s.looked, s.have = x.Generation(), x.Generation()
+		return s.frame(now), nil
+	}
+	s.looked, s.sound = x.Generation(), false
 	m, e, err := c.compile(x, s.id)
 	if errors.Is(err, errRemoved) || errors.Is(err, errInactive) {
 		return wire.Frame{}, err
@@ -103,7 +111,7 @@ func (c *Coordinator) next(s *stream, x *picture) (wire.Frame, error) {
 		renew = now.Sub(s.issued) >= renewEvery
 	}
 	base := s.hash
-	s.hash, s.seen, s.have = e.Hash, true, x.Generation()
+	s.hash, s.seen, s.sound, s.have = e.Hash, true, true, x.Generation()
 	frame := s.frame(now)
 	if stale || renew {
 		s.issued = m.Issued
@@ -165,23 +173,24 @@ func (c *Coordinator) pack(f *wire.Frame, s *stream, base wire.ContentHash, m wi
 }
 
 // awaitIndex returns a picture that may concern the Node, above the generation have, or any when it is time for a heartbeat.
-func (c *Coordinator) awaitIndex(ctx context.Context, id provisioning.NodeID, have uint64) (*picture, error) {
-	beat, cancel := context.WithTimeout(ctx, wire.HeartbeatEvery)
-	defer cancel()
+func (c *Coordinator) awaitIndex(ctx context.Context, w *watcher, have uint64) (*picture, error) {
+	beat := time.NewTimer(wire.HeartbeatEvery)
+	defer beat.Stop()
 	for {
-		gen, err := c.st.Watch(beat, have)
-		switch {
-		case ctx.Err() != nil:
+		if err := c.crier.rest(w); err != nil {
+			return nil, err
+		}
+		select {
+		case <-ctx.Done():
 			return nil, ctx.Err()
-		case beat.Err() != nil:
+		case <-beat.C:
 			return c.indexAt(ctx, have)
-		case err != nil:
-			return nil, fmt.Errorf("wait for a new generation: %w", err)
+		case <-w.wake:
 		}
-		x, err := c.indexAt(ctx, gen)
-		if err != nil || x.touches(id, have) {
-			return x, err
+		if x := c.shown.Load(); x != nil && x.touches(w.id, have) {
+			return x, nil
+		} else if x != nil {
+			have = x.Generation()
 		}
-		have = x.Generation()
 	}
 }

@@ -108,9 +108,9 @@ func (h *Hub) serve(ctx context.Context, ln net.Listener) error {
 func (h *Hub) follow(ctx context.Context, have uint64) error {
 	for {
 		if _, err := h.c.Coordinator.Await(ctx, have); err == nil {
-			view, err := h.configure(ctx)
+			gen, err := h.advance(ctx, have)
 			if err == nil {
-				have = view.Generation
+				have = gen
 				continue
 			}
 			h.log.Error("cannot configure the hub", "error", err)
@@ -123,6 +123,20 @@ func (h *Hub) follow(ctx context.Context, have uint64) error {
 		case <-time.After(retryEvery):
 		}
 	}
+}
+
+// advance makes true what is newer than the generation have, and returns the one that is true then.
+func (h *Hub) advance(ctx context.Context, have uint64) (uint64, error) {
+	gen, same, err := h.c.Coordinator.HubUnchanged(ctx, have)
+	if err != nil {
+		return have, fmt.Errorf("read what the hub needs: %w", err)
+	}
+	if same {
+		h.c.Coordinator.HubApplied(gen)
+		return gen, nil
+	}
+	view, err := h.configure(ctx)
+	return view.Generation, err
 }
 
 // configure makes the device know exactly the nodes of the newest generation.

@@ -19,11 +19,12 @@ func Compile(s Snapshot, id provisioning.NodeID) (wire.NetMap, error) {
 
 // Compile makes the map of one Node, issued now, in a time that depends on its own peers and services only.
 func (x *Index) Compile(id provisioning.NodeID, now, expires time.Time) (wire.NetMap, error) {
-	node, ok := x.nodes[id]
+	n, ok := x.nodes.get(id)
 	if !ok {
 		return wire.NetMap{}, x.absent(id)
 	}
-	site := x.sites[node.Site]
+	node := *n
+	home, _ := x.sites.get(node.Site)
 	m := wire.NetMap{
 		Format:     wire.Format,
 		Network:    x.s.Network,
@@ -36,17 +37,17 @@ func (x *Index) Compile(id provisioning.NodeID, now, expires time.Time) (wire.Ne
 			PublicKey: node.PublicKey,
 			Rotate:    node.Rotate,
 			NextKey:   node.NextKey,
-			Site:      site.Name,
-			SiteKind:  site.Kind,
+			Site:      home.Name,
+			SiteKind:  home.Kind,
 			Address:   node.Address,
 			Former:    node.Former,
 			Member:    node.Member,
 		},
 		Overlay: slices.Clone(x.overlay),
 		Hub:     x.s.Hub,
-		Peers:   x.peers(node, site),
-		Offers:  x.offers(node, site),
-		Uses:    x.uses(node, site),
+		Peers:   x.peers(node, home),
+		Offers:  x.offers(node, home),
+		Uses:    x.uses(node, home),
 	}
 	m.Hub.Endpoints, m.Hub.URLs, m.Hub.Seal = slices.Clone(m.Hub.Endpoints), slices.Clone(m.Hub.URLs), slices.Clone(m.Hub.Seal)
 	if err := checkDisjoint(m); err != nil {
@@ -60,31 +61,34 @@ func (x *Index) absent(id provisioning.NodeID) error {
 	if reason, broken := x.broken[id]; broken {
 		return fmt.Errorf("node %s: %s", id, reason)
 	}
-	if state, inactive := x.inactive[id]; inactive {
-		return fmt.Errorf("%w: %s is %v", ErrInactive, id, state)
+	if n, inactive := x.inactive.get(id); inactive {
+		return fmt.Errorf("%w: %s is %v", ErrInactive, id, n.State)
 	}
 	return fmt.Errorf("%w: %s", ErrUnknownNode, id)
 }
 
 // peers are the gateways of the sites of which the node uses something, and those who use something of its own site if it is a gateway.
-func (x *Index) peers(node provisioning.Node, site provisioning.Site) []wire.Peer {
+func (x *Index) peers(node provisioning.Node, home *site) []wire.Peer {
 	linked, used, serves := map[provisioning.SiteID]bool{}, map[provisioning.SiteID]bool{}, map[provisioning.SiteID]bool{}
-	for _, l := range x.links[site.ID] {
-		owner := l.service.Site
-		if l.user == site.ID && mayUse(node.Kind, owner == site.ID) {
-			linked[owner], used[owner] = true, true
-		}
-		if owner == site.ID && node.Kind == wire.Gateway {
-			linked[l.user], serves[l.user] = true, true
+	for _, u := range home.uses {
+		if v, _ := x.services.get(u.service); mayUse(node.Kind, v.Site == home.ID) {
+			linked[v.Site], used[v.Site] = true, true
 		}
 	}
-	called := node.Kind == wire.Gateway && site.Endpoint != ""
+	if node.Kind == wire.Gateway {
+		for v := range x.offered(home) {
+			for user := range v.users.all() {
+				linked[user], serves[user] = true, true
+			}
+		}
+	}
+	called := node.Kind == wire.Gateway && home.Endpoint != ""
 	var peers []wire.Peer
 	for id := range linked {
-		far := x.sites[id]
-		front, _ := x.front(id)
-		for _, n := range x.nodesOf[id] {
-			if !(used[id] && n.Kind == wire.Gateway) && !(serves[id] && mayUse(n.Kind, id == site.ID)) {
+		far, _ := x.sites.get(id)
+		front, _ := far.front()
+		for _, n := range far.nodes {
+			if !(used[id] && n.Kind == wire.Gateway) && !(serves[id] && mayUse(n.Kind, id == home.ID)) {
 				continue
 			}
 			p := wire.Peer{
@@ -94,11 +98,11 @@ func (x *Index) peers(node provisioning.Node, site provisioning.Site) []wire.Pee
 				PublicKey:  n.PublicKey,
 				NextKey:    n.NextKey,
 				Member:     n.Member,
-				AllowedIPs: addresses(n),
+				AllowedIPs: addresses(*n),
 			}
 			// Who only offers something to that site has no business with what it has at other addresses.
 			if used[id] && n.ID == front.ID {
-				p.AllowedIPs = append(p.AllowedIPs, x.extras[id]...)
+				p.AllowedIPs = append(p.AllowedIPs, far.extras...)
 			}
 			if far.Endpoint != "" && n.Kind == wire.Gateway {
 				p.Endpoints = []string{far.Endpoint}
@@ -115,49 +119,36 @@ func (x *Index) peers(node provisioning.Node, site provisioning.Site) []wire.Pee
 	return peers
 }
 
-func (x *Index) offers(node provisioning.Node, site provisioning.Site) []wire.Offer {
+func (x *Index) offers(node provisioning.Node, home *site) []wire.Offer {
 	if node.Kind != wire.Gateway {
 		return nil
 	}
-	front, _ := x.front(site.ID)
-	at := map[provisioning.ServiceID]int{}
+	front, _ := home.front()
 	var offers []wire.Offer
-	for _, l := range x.links[site.ID] {
-		if l.service.Site != site.ID {
-			continue
-		}
+	for v := range x.offered(home) {
 		var from []wire.Source
-		for _, n := range x.nodesOf[l.user] {
-			if !mayUse(n.Kind, l.user == site.ID) {
-				continue
-			}
-			for _, p := range addresses(n) {
-				from = append(from, wire.Source{Site: x.sites[l.user].Name, Prefix: p})
+		for id := range v.users.all() {
+			user, _ := x.sites.get(id)
+			for _, n := range user.nodes {
+				if !mayUse(n.Kind, id == home.ID) {
+					continue
+				}
+				for _, p := range addresses(*n) {
+					from = append(from, wire.Source{Site: user.Name, Prefix: p})
+				}
 			}
 		}
 		if len(from) == 0 {
 			continue
 		}
-		i, ok := at[l.service.ID]
-		if !ok {
-			i = len(offers)
-			at[l.service.ID] = i
-			o := wire.Offer{
-				Service:  l.service.Name,
-				Protocol: l.service.Protocol,
-				AETitle:  l.service.AETitle,
-				Port:     l.service.Port,
-				Target:   l.service.Target,
-			}
-			if l.service.Protocol == wire.HL7 {
-				o.Receiver, o.Mode, o.HL7 = l.service.Receiver, l.service.Mode, l.service.HL7
-			}
-			if node.ID == front.ID {
-				o.Also = slices.Clone(x.places[l.service.ID])
-			}
-			offers = append(offers, o)
+		o := wire.Offer{Service: v.Name, Protocol: v.Protocol, AETitle: v.AETitle, Port: v.Port, Target: v.Target, From: from}
+		if v.Protocol == wire.HL7 {
+			o.Receiver, o.Mode, o.HL7 = v.Receiver, v.Mode, v.HL7
 		}
-		offers[i].From = append(offers[i].From, from...)
+		if node.ID == front.ID {
+			o.Also = slices.Clone(v.places)
+		}
+		offers = append(offers, o)
 	}
 	for i := range offers {
 		slices.SortFunc(offers[i].From, func(a, b wire.Source) int {
@@ -168,27 +159,29 @@ func (x *Index) offers(node provisioning.Node, site provisioning.Site) []wire.Of
 	return offers
 }
 
-func (x *Index) uses(node provisioning.Node, site provisioning.Site) []wire.Use {
+func (x *Index) uses(node provisioning.Node, home *site) []wire.Use {
 	var uses []wire.Use
-	for _, l := range x.links[site.ID] {
-		if l.user != site.ID || !mayUse(node.Kind, l.service.Site == site.ID) {
+	for _, u := range home.uses {
+		v, _ := x.services.get(u.service)
+		if !mayUse(node.Kind, v.Site == home.ID) {
 			continue
 		}
-		front, ok := x.front(l.service.Site)
+		owner, _ := x.sites.get(v.Site)
+		front, ok := owner.front()
 		if !ok {
 			continue
 		}
 		uses = append(uses, wire.Use{
-			Service:  l.service.Name,
-			Site:     x.sites[l.service.Site].Name,
-			Protocol: l.service.Protocol,
-			Mode:     l.service.Mode,
-			LANPort:  l.lanPort,
-			AETitle:  l.service.AETitle,
-			Receiver: l.service.Receiver,
-			HL7:      l.service.HL7,
-			Address:  x.at(l.service, front, node.Address),
-			Poll:     l.poll,
+			Service:  v.Name,
+			Site:     owner.Name,
+			Protocol: v.Protocol,
+			Mode:     v.Mode,
+			LANPort:  u.lanPort,
+			AETitle:  v.AETitle,
+			Receiver: v.Receiver,
+			HL7:      v.HL7,
+			Address:  v.at(front, node.Address),
+			Poll:     u.poll,
 		})
 	}
 	slices.SortFunc(uses, func(a, b wire.Use) int { return cmp.Compare(a.Service, b.Service) })

@@ -5,7 +5,6 @@ import (
 
 	"github.com/towpath/towpath/provisioning"
 	"github.com/towpath/towpath/provisioning/wire"
-	"github.com/towpath/towpath/tunnel/wgkey"
 )
 
 // ErrInactive means that a Node is waiting or quarantined, so that it has no map.
@@ -36,8 +35,9 @@ func told(kind wire.NodeKind) wire.NodeKind {
 	return kind
 }
 
-// rotationFault says why a change of a Node's key cannot go on, or nothing. The keys are counted over all Nodes and the hub, in both roles.
-func rotationFault(n provisioning.Node, keys, next map[wgkey.PublicKey]int) string {
+// rotationFault says why a change of a Node's key cannot go on, or nothing. The next key is claimed if another has it, or the hub, in either
+// role.
+func rotationFault(n provisioning.Node, claimed bool) string {
 	switch n.Rotate {
 	case "", wire.RotateMake:
 		if !n.NextKey.IsZero() {
@@ -51,7 +51,7 @@ func rotationFault(n provisioning.Node, keys, next map[wgkey.PublicKey]int) stri
 	switch {
 	case n.NextKey.IsZero():
 		return "it has no next key"
-	case keys[n.NextKey] > 0 || next[n.NextKey] > 1:
+	case claimed:
 		return "its next key is not its own alone"
 	}
 	return ""

@@ -11,17 +11,21 @@ import (
 // At is where the users of a service find it: its own address, or what a mapping makes of its target, or its port at the address of its
 // site's first gateway. It is the zero value for a service that is not sound, or whose site has no sound gateway.
 func (x *Index) At(id provisioning.ServiceID) netip.AddrPort {
-	v, ok := x.services[id]
-	front, boxed := x.front(v.Site)
-	if !ok || !boxed {
+	v, ok := x.services.get(id)
+	if !ok {
 		return netip.AddrPort{}
 	}
-	return x.at(v, front, front.Address)
+	home, _ := x.sites.get(v.Site)
+	front, boxed := home.front()
+	if !boxed {
+		return netip.AddrPort{}
+	}
+	return v.at(front, front.Address)
 }
 
 // at is At for a user with the address from, whose family the place must have.
-func (x *Index) at(v provisioning.Service, front provisioning.Node, from netip.Addr) netip.AddrPort {
-	for _, p := range x.places[v.ID] {
+func (v *service) at(front provisioning.Node, from netip.Addr) netip.AddrPort {
+	for _, p := range v.places {
 		if p.Addr().Is4() == from.Is4() {
 			return p
 		}
@@ -30,7 +34,7 @@ func (x *Index) at(v provisioning.Service, front provisioning.Node, from netip.A
 }
 
 // addPlaces works out where services are besides the addresses of the boxes. Fixed addresses come first: nothing may take one away.
-func (x *Index) addPlaces() {
+func (x *builder) addPlaces() {
 	taken := map[netip.Addr]string{x.s.Hub.Address: "the hub"}
 	for _, n := range x.nodes {
 		taken[n.Address] = "node " + string(n.ID)
@@ -47,7 +51,7 @@ func (x *Index) addPlaces() {
 }
 
 // addMappings takes the mapped allocations that hold no address of a node and are disjoint from all others: a prefix cannot lead to two.
-func (x *Index) addMappings(taken map[netip.Addr]string) {
+func (x *builder) addMappings(taken map[netip.Addr]string) {
 	var all, hosts []netip.Prefix
 	for _, r := range x.allocations {
 		all = append(all, r.Prefix)
@@ -75,7 +79,7 @@ func (x *Index) addMappings(taken map[netip.Addr]string) {
 				reason = "its site is missing or broken"
 			case err != nil:
 				reason = err.Error()
-			case !x.inPool(r.Prefix):
+			case !inPool(x.overlay, r.Prefix):
 				reason = "it is in no pool"
 			case colliding[r.Prefix]:
 				reason = "it overlaps another allocation"
@@ -93,7 +97,7 @@ func (x *Index) addMappings(taken map[netip.Addr]string) {
 }
 
 // addFixed gives services their own addresses.
-func (x *Index) addFixed(taken map[netip.Addr]string) {
+func (x *builder) addFixed(taken map[netip.Addr]string) {
 	for _, v := range x.byAge {
 		if !v.Address.IsValid() {
 			continue
@@ -112,14 +116,14 @@ func (x *Index) addFixed(taken map[netip.Addr]string) {
 			continue
 		}
 		taken[v.Address] = "service " + v.Name
-		x.places[v.ID] = append(x.places[v.ID], netip.AddrPortFrom(v.Address, v.Port))
+		v.places = append(v.places, netip.AddrPortFrom(v.Address, v.Port))
 		x.extras[v.Site] = append(x.extras[v.Site], hostPrefix(v.Address))
 	}
 }
 
 // addMapped puts services where the mappings of their sites put the machines that they are. Of several services at one machine and port
 // the oldest is there; the others stay at the box's address, which is no fault.
-func (x *Index) addMapped(taken map[netip.Addr]string) {
+func (x *builder) addMapped(taken map[netip.Addr]string) {
 	placed := map[netip.AddrPort]bool{}
 	for _, v := range x.byAge {
 		target, err := netip.ParseAddrPort(v.Target)
@@ -137,7 +141,7 @@ func (x *Index) addMapped(taken map[netip.Addr]string) {
 			}
 			if p := netip.AddrPortFrom(a, target.Port()); !placed[p] {
 				placed[p] = true
-				x.places[v.ID] = append(x.places[v.ID], p)
+				v.places = append(v.places, p)
 			}
 		}
 	}

@@ -9,7 +9,7 @@ import (
 	"github.com/towpath/towpath/provisioning/wire"
 )
 
-func (x *Index) addServices() {
+func (x *builder) addServices() {
 	type listener struct {
 		site provisioning.SiteID
 		port uint16
@@ -33,8 +33,10 @@ func (x *Index) addServices() {
 			x.omit("service "+cmp.Or(v.Name, string(v.ID)), "%s", reason)
 			continue
 		}
-		ports[at], names[v.Name], x.services[v.ID] = v.Name, true, v
-		x.byAge = append(x.byAge, v)
+		ports[at], names[v.Name] = v.Name, true
+		sound := &service{Service: v}
+		x.services[v.ID] = sound
+		x.byAge = append(x.byAge, sound)
 	}
 }
 

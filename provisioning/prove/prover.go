@@ -44,9 +44,11 @@ type Prover struct {
 	hubPeers map[wgkey.PublicKey][]HubPeer
 	dirty    map[unit]bool
 	results  map[unit]result
-	counts   Counts
-	named    int
-	waiting  int
+	// refuted are the results that are bad.
+	refuted map[unit]bool
+	counts  Counts
+	named   int
+	waiting int
 	// unmanaged are the Nodes of that kind.
 	unmanaged int
 }
@@ -98,7 +100,7 @@ func NewProver() (*Prover, error) {
 		sites: map[string]*siteState{}, nodes: map[string]*nodeState{}, services: map[string]*serviceState{},
 		grants: map[grantKey][]Grant{}, keys: map[wgkey.PublicKey]map[string]bool{}, next: map[wgkey.PublicKey]map[string]bool{},
 		hubPeers: map[wgkey.PublicKey][]HubPeer{},
-		dirty:    map[unit]bool{{kind: "hub"}: true}, results: map[unit]result{},
+		dirty:    map[unit]bool{{kind: "hub"}: true}, results: map[unit]result{}, refuted: map[unit]bool{},
 	}, nil
 }
 
@@ -134,6 +136,36 @@ func (p *Prover) Update(remove, add Input) error {
 		p.markMap(id, old)
 	}
 	return nil
+}
+
+// Prepared is a map as Replace takes it. To prepare a map is most of what it costs, and needs no Prover.
+type Prepared struct{ state *mapState }
+
+// Prepare arranges a map for a proof. It keeps m, which must not change any more.
+func Prepare(m wire.NetMap) (Prepared, error) {
+	s, err := newMapState(m)
+	if err != nil {
+		return Prepared{}, fmt.Errorf("prepare the map of node %s: %w", m.Self.Node, err)
+	}
+	return Prepared{s}, nil
+}
+
+// Replace is an Update that removes the maps of some Nodes and adds others.
+func (p *Prover) Replace(nodes []string, maps []Prepared) {
+	dropped := map[string][]*mapState{}
+	for _, id := range nodes {
+		dropped[id] = append(dropped[id], p.dropMaps(id)...)
+	}
+	for _, m := range maps {
+		id := m.state.m.Self.Node
+		dropped[id] = append(dropped[id], p.dropMaps(id)...)
+	}
+	for _, m := range maps {
+		p.holdMap(m.state)
+	}
+	for id, old := range dropped {
+		p.markMap(id, old)
+	}
 }
 
 func each[T any](list []T, do func(T) error) error {
@@ -183,18 +215,21 @@ func (p *Prover) look(later map[string]bool) []CounterExample {
 		} else {
 			p.results[u] = now
 		}
+		if len(now.bad) > 0 {
+			p.refuted[u] = true
+		} else {
+			delete(p.refuted, u)
+		}
 	}
 	p.dirty = left
 	bad := p.plan.check()
-	for u, r := range p.results {
+	for u := range p.refuted {
 		if left[u] {
 			continue
 		}
-		bad = append(bad, r.bad...)
+		bad = append(bad, p.results[u].bad...)
 		// The words about what is wrong may rest on more than what would make it right.
-		if len(r.bad) > 0 {
-			p.dirty[u] = true
-		}
+		p.dirty[u] = true
 	}
 	return bad
 }

@@ -255,11 +255,15 @@ func (p *Prover) addMap(m wire.NetMap) error {
 	if err != nil {
 		return err
 	}
-	n := p.nodeState(m.Self.Node)
+	p.holdMap(s)
+	return nil
+}
+
+func (p *Prover) holdMap(s *mapState) {
+	n := p.nodeState(s.m.Self.Node)
 	n.maps = append(n.maps, s)
 	p.maps.add(s.leaf)
 	p.countMap(s, 1)
-	return nil
 }
 
 // dropMaps forgets the maps of a node and returns them.

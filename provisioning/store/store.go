@@ -129,6 +129,8 @@ type Services interface {
 type Grants interface {
 	Create(provisioning.Grant) error     // ErrExists
 	List() ([]provisioning.Grant, error) // by service, then site
+	// Of returns what a Site may use, by service.
+	Of(provisioning.SiteID) ([]provisioning.Grant, error)
 	Remove(provisioning.ServiceID, provisioning.SiteID) error
 }
 

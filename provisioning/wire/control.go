@@ -47,6 +47,8 @@ type EnrollRequest struct {
 	TokenID   string          `json:"token_id"`
 	Secret    []byte          `json:"secret"`
 	PublicKey wgkey.PublicKey `json:"public_key"`
+	// Kind is what the box is run as; empty for one that becomes whatever the token is for. A token of another kind is refused unused.
+	Kind NodeKind `json:"kind,omitempty"`
 	// Now is the box's clock.
 	Now   time.Time `json:"now"`
 	Facts Facts     `json:"facts"`

@@ -82,6 +82,11 @@ func (g grants) List() ([]provisioning.Grant, error) {
 	return v, engine.Wrap(err, "list the grants")
 }
 
+func (g grants) Of(site provisioning.SiteID) ([]provisioning.Grant, error) {
+	v, err := all(g.t, scanGrant, `SELECT service, site, lan_port, created FROM grants WHERE site = ? ORDER BY service`, site)
+	return v, engine.Wrap(err, "list the grants to the site %q", site)
+}
+
 func (g grants) Remove(service provisioning.ServiceID, site provisioning.SiteID) error {
 	return engine.Wrap(g.t.change(`DELETE FROM grants WHERE service = ? AND site = ?`, service, site),
 		"withdraw the service %q from the site %q", service, site)

@@ -288,6 +288,11 @@ func testGrants(t *testing.T, s store.Store) {
 	view(t, s, func(tx store.Tx) error {
 		list, err := tx.Grants().List()
 		same(t, "list", []provisioning.Grant{one, two}, list)
+		if err != nil {
+			return err
+		}
+		of, err := tx.Grants().Of(sites[2].ID)
+		same(t, "those of a site", []provisioning.Grant{two}, of)
 		return err
 	})
 	create := func(g provisioning.Grant) func(store.Tx) error {
