@@ -83,7 +83,7 @@ func (g grants) List() ([]provisioning.Grant, error) {
 }
 
 func (g grants) Of(site provisioning.SiteID) ([]provisioning.Grant, error) {
-	v, err := all(g.t, scanGrant, `SELECT service, site, lan_port, created FROM grants WHERE site = ? ORDER BY service`, site)
+	v, err := all(g.t, scanGrant, `SELECT service, site, lan_port, created, options FROM grants WHERE site = ? ORDER BY service`, site)
 	return v, engine.Wrap(err, "list the grants to the site %q", site)
 }
 
