@@ -1,4 +1,4 @@
-# Plain "make" prints what there is. Nothing here needs root except lab; test uses root if it has it.
+# Plain "make" prints what there is. Nothing here needs root except lab; test uses root if it has it; vm is root in a machine of its own.
 
 GO      ?= go
 T       ?= 30s
@@ -11,7 +11,7 @@ DATE    := $(shell git log -1 --format=%cI 2>/dev/null)
 LDFLAGS := -s -w -X main.version=$(VERSION) $(if $(DATE),-X main.commitDate=$(DATE))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build test check race lint fmt fuzz bench lab
+.PHONY: help demo build test check race lint fmt fuzz bench lab vm
 
 help: ## what you can ask for
 	@echo "Towpath: make TARGET"
@@ -21,6 +21,7 @@ help: ## what you can ask for
 	@echo "  make demo ONCE=1               end after the proof, exit code 0 or 1"
 	@echo "  make demo PACS=host:port/AE    deliver to a real PACS instead of the embedded archive"
 	@echo "  make fuzz T=30s                time for each fuzz target"
+	@echo "  make vm ARGS='-race ./x'       any package's tests in the virtual machine, with any flags of go test"
 
 demo: build ## a coordinator, a center and two clinics on this machine, a study sent through, the proof
 	bin/towpath demo $(if $(ONCE),--once) $(if $(PACS),--pacs $(PACS))
@@ -58,3 +59,7 @@ bench: ## benchmarks
 lab: ## the namespaces lab alone (root)
 	@.ci/install
 	@$(GO) run .ci/lanes.go -only lab
+
+vm: ## the tests that need Debian's kernel, in a virtual machine (QEMU; no root)
+	@.ci/install
+	@$(GO) run .ci/lanes.go -only vm $(ARGS)

@@ -1,12 +1,13 @@
 //go:build ignore
 
 // Command lanes runs the test lanes that this machine allows and says which ran, which could not and why, and every test that was
-// skipped with its reason. It is started by make test and make lab:
+// skipped with its reason. It is started by make test, make lab and make vm:
 //
-//	go run .ci/lanes.go [-only LANE] [-summary FILE]
+//	go run .ci/lanes.go [-only LANE] [-summary FILE] [ARGUMENTS OF go test]
 //
 // It fails when a test fails. With CI=true and as root, where everything can be had, it also fails on a lane that cannot run and on
-// a skip that .ci/expected-skips does not name.
+// a skip that .ci/expected-skips does not name. In the lane vm nothing may ever be skipped: its machine has everything. Arguments, which need
+// -only, replace the packages and limits of that lane.
 package main
 
 import (
@@ -35,6 +36,10 @@ type lane struct {
 	tests *regexp.Regexp
 	// talk prints what the tests log even when they pass.
 	talk bool
+	// prepare returns more arguments, those that are found out on the way. Its error is what the lane lacks.
+	prepare func() ([]string, error)
+	// noSkips makes every skip a failure.
+	noSkips bool
 }
 
 var lanes = []lane{
@@ -54,6 +59,29 @@ var lanes = []lane{
 		args:  []string{"-tags", "lab", "-run", "^TestLab", "-count", "1", "-p", "1", "-timeout", "20m", "./tunnel/tunneltest/...", "./gateway/gatewaytest/..."},
 		talk:  true,
 	},
+	{
+		name: "vm", what: "as root in a virtual machine with Debian's kernel: kernel WireGuard, routes, netem, nftables",
+		lacks:   programs("qemu-system-x86_64", "apt-get", "dpkg-deb", "ip", "nft", "wg"),
+		prepare: machine, noSkips: true,
+		args: []string{"-run", vmTests, "-count", "1", "-p", "1", "-timeout", "5m", "./tunnel/kernel", "./tunnel/turn", "./tunnel/link", "./tunnel/tunneltest"},
+	},
+}
+
+// vmTests are those that need another kernel than that of a builder. Of package turn, which otherwise knows no kernel, it is these.
+const vmTests = "^Test(Contract|ContractKernel|StreamSurvivesInTheKernel|Interface|TakesOver.*|CleansUp.*|Leaves.*|PutsRight.*|Keeps.*|Many.*|Foreign.*|Machine.*|Kernel.*)$"
+
+// machine prepares the VM.
+func machine() ([]string, error) {
+	cmd := exec.Command("go", "run", "./images/vmtest", "prepare")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	var said strings.Builder
+	cmd.Stderr = &said
+	out, err := cmd.Output()
+	if err != nil {
+		return nil, fmt.Errorf("%s", strings.Join(strings.Fields(said.String()), " "))
+	}
+	fmt.Print(said.String())
+	return []string{"-exec", strings.TrimSpace(string(out))}, nil
 }
 
 func programs(names ...string) func() []string {
@@ -130,7 +158,11 @@ func run(l lane) (outcome, error) {
 	cmd := exec.Command("go", append([]string{"test", "-json"}, l.args...)...)
 	cmd.Stderr = os.Stderr
 	// As the program is built, so that the lab's program and the tests share the cache of compiled packages.
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	cgo := "CGO_ENABLED=0"
+	if slices.Contains(l.args, "-race") {
+		cgo = "CGO_ENABLED=1"
+	}
+	cmd.Env = append(os.Environ(), cgo)
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		return outcome{}, err
@@ -233,6 +265,10 @@ func main() {
 	only := flag.String("only", "", "run this lane alone; then it must be able to run")
 	summary := flag.String("summary", "", "write \"passed failed skipped\" to this file")
 	flag.Parse()
+	if flag.NArg() > 0 && *only == "" {
+		fmt.Fprintln(os.Stderr, "arguments of go test need -only LANE")
+		os.Exit(2)
+	}
 	strict := os.Getenv("CI") == "true" && os.Geteuid() == 0
 
 	done := map[string]outcome{}
@@ -245,7 +281,18 @@ func main() {
 		if *only != "" && *only != l.name {
 			continue
 		}
-		if lacks := l.lacks(); len(lacks) > 0 {
+		lacks := l.lacks()
+		if flag.NArg() > 0 {
+			l.args = flag.Args()
+		}
+		if len(lacks) == 0 && l.prepare != nil {
+			more, err := l.prepare()
+			if err != nil {
+				lacks = append(lacks, err.Error())
+			}
+			l.args = append(more, l.args...)
+		}
+		if len(lacks) > 0 {
 			fmt.Fprintf(w, "%s\tCOULD NOT RUN: %s\n", l.name, strings.Join(lacks, ", "))
 			if strict || *only != "" {
 				complaints = append(complaints, "lane "+l.name+" could not run: "+strings.Join(lacks, ", "))
@@ -273,7 +320,7 @@ func main() {
 				switch {
 				case r.action == "skip":
 					skips = append(skips, fmt.Sprintf("%s: %s %s: %s", l.name, r.pkg, r.test, r.reason()))
-					if strict && !expected()[r.pkg+" "+r.test] {
+					if l.noSkips || strict && !expected()[r.pkg+" "+r.test] {
 						complaints = append(complaints, "unexpected skip of "+r.pkg+" "+r.test)
 					}
 				case r.action == "":

@@ -84,7 +84,7 @@ the gateway of the center of that name, on UDP --center-port; "towpath coordinat
 			&cli.StringFlag{Name: "with-center", Usage: "`NAME` of a center whose gateway runs on this machine too"},
 			&cli.UintFlag{Name: "center-port", Value: defaultCenter, Usage: "UDP `PORT` of that gateway"},
 			&cli.StringFlag{Name: "center-lan", Usage: "local `ADDRESS` where the center's own systems connect; all addresses if not given"},
-			&cli.StringFlag{Name: "center-backend", Value: box.Auto, Usage: "tunnel `BACKEND` of that gateway: auto, userspace or netstack"},
+			&cli.StringFlag{Name: "center-backend", Value: box.Auto, Usage: "tunnel `BACKEND` of that gateway: auto, kernel, userspace or netstack"},
 		},
 		Action: func(c *cli.Context) error {
 			if _, err := args(c); err != nil {

@@ -45,7 +45,7 @@ at the local ones.`,
 				Usage: "state `DIRECTORY`: this computer's key, its plan and its queue",
 			},
 			keyStoreFlag(), proxyFlag(),
-			&cli.StringFlag{Name: "backend", Value: box.Auto, Usage: "tunnel `BACKEND`: auto, userspace (network interface, needs root) or netstack (no privileges)"},
+			&cli.StringFlag{Name: "backend", Value: box.Auto, Usage: "tunnel `BACKEND`: auto, kernel (fastest, needs root and WireGuard in the kernel), userspace (network interface, needs root) or netstack (no privileges)"},
 			&cli.BoolFlag{Name: "json", Usage: "write one line of JSON at each change instead of a table"},
 		}, logFlags()...),
 		Action: func(c *cli.Context) error {

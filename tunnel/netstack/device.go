@@ -2,6 +2,7 @@ package netstack
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"net/netip"
 	"sync"
@@ -24,6 +25,8 @@ type Options struct {
 	Bind conn.Bind
 	// Name appears in logs and in Status; empty means "netstack".
 	Name string
+	// Socket is the name under which wg(8) finds the device, if this process may make its socket; empty means that it cannot be found.
+	Socket string
 }
 
 // Device is a WireGuard device inside this process. It implements tunnel.Device and tunnel.Stack.
@@ -31,6 +34,7 @@ type Device struct {
 	log  *slog.Logger
 	bind conn.Bind
 	name string
+	find string
 
 	mu     sync.Mutex // held by Configure and Close
 	run    atomic.Pointer[running]
@@ -43,6 +47,7 @@ type running struct {
 	queue *queue
 	stack *stack.Stack
 	wg    *wgo.Device
+	uapi  *wgo.Socket // may be nil
 	open  reach.Set
 	own   map[netip.Addr]bool
 }
@@ -54,7 +59,7 @@ var (
 
 // New makes a device that does nothing until it is configured.
 func New(o Options) (*Device, error) {
-	d := &Device{log: o.Log, bind: o.Bind, name: o.Name}
+	d := &Device{log: o.Log, bind: o.Bind, name: o.Name, find: o.Socket}
 	if d.bind == nil {
 		d.bind = conn.NewDefaultBind()
 	}
@@ -132,6 +137,12 @@ func (d *Device) start(mtu int) (*running, error) {
 		r.stack.Close()
 		return nil, err
 	}
+	if d.find == "" {
+		return r, nil
+	}
+	if r.uapi, err = r.wg.Listen(d.find); err != nil && log != nil {
+		log.Debug("wg(8) cannot show this device", "error", err)
+	}
 	return r, nil
 }
 
@@ -168,11 +179,20 @@ func (d *Device) Close() error {
 	if d.closed.Swap(true) {
 		return nil
 	}
-	if r := d.run.Load(); r != nil {
-		r.open.EndAll(reach.ErrClosed)
-		r.wg.Close()
-		r.stack.Close()
-		r.stack.Wait()
+	r := d.run.Load()
+	if r == nil {
+		return nil
+	}
+	r.open.EndAll(reach.ErrClosed)
+	var err error
+	if r.uapi != nil {
+		err = r.uapi.Close()
+	}
+	r.wg.Close()
+	r.stack.Close()
+	r.stack.Wait()
+	if err != nil {
+		return fmt.Errorf("close the configuration socket of %s: %w", d.name, err)
 	}
 	return nil
 }

@@ -73,9 +73,13 @@ func wrap(t testing.TB, d tunneltest.Endpointed, at netip.Addr) tunneltest.Node 
 
 // One TCP connection over loopback outlives changes of either end's key, without losing a byte.
 func TestStreamSurvives(t *testing.T) {
+	local := netip.MustParseAddr("127.0.0.1")
+	testStreamSurvives(t, newPair(t, wrap(t, stack(t, netstack.Options{}), local), wrap(t, stack(t, netstack.Options{}), local)))
+}
+
+func testStreamSurvives(t *testing.T, p *pair) {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	p := newLoopback(t)
 	ln, err := p.nodes[1].Device.Listen(ctx, "tcp", "100.64.0.1:104")
 	if err != nil {
 		t.Fatal(err)
@@ -174,29 +178,28 @@ func drain(t testing.TB, c net.Conn, progress chan<- int) []byte {
 	}
 }
 
-// loopback is two netstacks over UDP on this machine that are each other's peer.
-type loopback struct {
+// pair is two nodes that are each other's peer.
+type pair struct {
 	t     testing.TB
 	nodes []tunneltest.Node
 	confs []tunnel.Config
 }
 
-func newLoopback(t testing.TB) *loopback {
-	p := &loopback{t: t}
-	local := netip.MustParseAddr("127.0.0.1")
-	for i := range 2 {
-		p.nodes = append(p.nodes, wrap(t, stack(t, netstack.Options{}), local))
+func newPair(t testing.TB, nodes ...tunneltest.Node) *pair {
+	t.Helper()
+	p := &pair{t: t, nodes: nodes}
+	for i := range nodes {
 		own := netip.PrefixFrom(netip.AddrFrom4([4]byte{100, 64, 0, byte(i)}), 32)
 		p.confs = append(p.confs, tunnel.Config{PrivateKey: newKey(t), Addresses: []netip.Prefix{own}})
 		p.apply(i)
 	}
-	for i := range 2 {
+	for i := range nodes {
 		s, err := p.nodes[1-i].Device.Status(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
 		p.confs[i].Peers = []tunnel.Peer{{
-			PublicKey: s.PublicKey, Endpoint: netip.AddrPortFrom(local, s.ListenPort), AllowedIPs: p.confs[1-i].Addresses,
+			PublicKey: s.PublicKey, Endpoint: netip.AddrPortFrom(nodes[1-i].Underlay, s.ListenPort), AllowedIPs: p.confs[1-i].Addresses,
 		}}
 	}
 	p.apply(0)
@@ -204,13 +207,13 @@ func newLoopback(t testing.TB) *loopback {
 	return p
 }
 
-func (p *loopback) apply(i int) {
+func (p *pair) apply(i int) {
 	p.t.Helper()
 	configure(p.t, p.nodes[i].Device, p.confs[i])
 }
 
 // owner is the key that node i uses for the other one.
-func (p *loopback) owner(i int) (k wgkey.PublicKey) {
+func (p *pair) owner(i int) (k wgkey.PublicKey) {
 	p.t.Helper()
 	s, err := p.nodes[i].Device.Status(p.t.Context())
 	if err != nil {

@@ -6,8 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
-	"net/netip"
-	"slices"
+	"net"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -17,6 +16,7 @@ import (
 	"golang.zx2c4.com/wireguard/tun"
 
 	"github.com/towpath/towpath/tunnel"
+	"github.com/towpath/towpath/tunnel/internal/iface"
 	"github.com/towpath/towpath/tunnel/internal/reach"
 	"github.com/towpath/towpath/tunnel/internal/wgo"
 	"github.com/towpath/towpath/tunnel/link"
@@ -64,9 +64,8 @@ type Device struct {
 	mu     sync.Mutex // held by Configure and Close
 	wg     atomic.Pointer[wgo.Device]
 	tun    *quietTun
-	uapi   *uapiServer // may be nil
-	reach  atomic.Pointer[reach.Reach]
-	open   reach.Set
+	uapi   *wgo.Socket // may be nil
+	open   *iface.Sockets
 	closed atomic.Bool
 }
 
@@ -81,13 +80,12 @@ func New(o Options) (*Device, error) {
 	if d.log == nil {
 		d.log = slog.New(slog.DiscardHandler)
 	}
-	if d.name == "" {
-		d.name = DefaultInterface
-	}
-	if len(d.name) >= syscall.IFNAMSIZ {
-		return nil, fmt.Errorf("interface name %q is longer than %d bytes", d.name, syscall.IFNAMSIZ-1)
+	var err error
+	if d.name, err = iface.Name(d.name, DefaultInterface); err != nil {
+		return nil, err
 	}
 	d.log = d.log.With("device", d.name)
+	d.open = iface.New(d.name)
 	if d.linker == nil {
 		d.linker = link.Kernel{Log: d.log}
 	}
@@ -115,18 +113,10 @@ func (d *Device) Configure(ctx context.Context, c tunnel.Config) error {
 	if d.closed.Load() {
 		return reach.ErrClosed
 	}
-	l := link.Config{Interface: d.name, MTU: c.MTU, Addresses: c.Addresses, Blackhole: c.Blackhole}
-	if l.MTU == 0 {
-		l.MTU = tunnel.DefaultMTU
-	}
 	can := reach.New(c)
-	l.Sources = can.Sources() // for other programs on this machine as for this one
-	for _, p := range c.Peers {
-		l.Routes = append(l.Routes, p.AllowedIPs...)
-	}
-	if i := slices.IndexFunc(l.Routes, func(p netip.Prefix) bool { return p.Bits() == 0 }); i >= 0 {
-		return fmt.Errorf("%w: a default route (%v) cannot lead through the interface %s: list the networks of the peer instead",
-			tunnel.ErrInvalid, l.Routes[i], d.name)
+	l, err := iface.Link(d.name, c, can)
+	if err != nil {
+		return err
 	}
 	if d.wg.Load() == nil {
 		if err := d.start(l.MTU); err != nil {
@@ -138,7 +128,6 @@ func (d *Device) Configure(ctx context.Context, c tunnel.Config) error {
 	if err := errors.Join(d.wg.Load().Apply(c), d.linker.Apply(ctx, l)); err != nil {
 		return err
 	}
-	d.reach.Store(can)
 	d.open.Enforce(can)
 	return nil
 }
@@ -153,7 +142,7 @@ func (d *Device) start(mtu int) error {
 	if err != nil {
 		return err
 	}
-	if d.uapi, err = serveUAPI(d.name, wg); err != nil {
+	if d.uapi, err = wg.Listen(d.name); err != nil {
 		d.log.Warn("wg(8) cannot show this interface", "error", err)
 	}
 	d.wg.Store(wg)
@@ -201,6 +190,18 @@ func (d *Device) status(ctx context.Context, ask func(*wgo.Device) (tunnel.Statu
 	return s, err
 }
 
+// DialContext implements tunnel.Stack for "tcp", "tcp4" and "tcp6". The socket is bound to the interface and an own address. An
+// address that no peer has fails at once; one whose peer does not answer fails when ctx ends.
+func (d *Device) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
+	return d.open.DialContext(ctx, network, address)
+}
+
+// Listen implements tunnel.Stack. The address must be one of the device's own; port 0 takes a free one. Connections that come from
+// another interface are not accepted.
+func (d *Device) Listen(ctx context.Context, network, address string) (net.Listener, error) {
+	return d.open.Listen(ctx, network, address)
+}
+
 // Close implements tunnel.Device. Connections and listeners made through the device fail from now on.
 func (d *Device) Close() error {
 	d.mu.Lock()
@@ -208,7 +209,7 @@ func (d *Device) Close() error {
 	if d.closed.Swap(true) {
 		return nil
 	}
-	d.open.EndAll(reach.ErrClosed)
+	d.open.End()
 	wg := d.wg.Load()
 	if wg == nil {
 		return nil
@@ -217,7 +218,7 @@ func (d *Device) Close() error {
 	defer cancel()
 	err := d.linker.Remove(ctx, d.name, d.keep)
 	if d.uapi != nil {
-		err = errors.Join(err, d.uapi.close())
+		err = errors.Join(err, d.uapi.Close())
 	}
 	wg.Close() // and with it the interface
 	if err != nil {

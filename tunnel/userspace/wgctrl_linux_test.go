@@ -2,6 +2,8 @@ package userspace_test
 
 import (
 	"net/netip"
+	"os/exec"
+	"strings"
 	"testing"
 	"time"
 
@@ -9,6 +11,7 @@ import (
 
 	"github.com/towpath/towpath/tunnel"
 	"github.com/towpath/towpath/tunnel/tunneltest"
+	"github.com/towpath/towpath/tunnel/userspace"
 	"github.com/towpath/towpath/tunnel/wgkey"
 )
 
@@ -66,5 +69,32 @@ func TestForeignToolsSeeTheDevice(t *testing.T) {
 	}
 	if len(p.AllowedIPs) != 2 {
 		t.Errorf("allowed IPs %v, want two", p.AllowedIPs)
+	}
+}
+
+// wg(8) itself shows the device.
+func TestForeignToolShowsTheDevice(t *testing.T) {
+	wg, err := exec.LookPath("wg")
+	if err != nil {
+		t.Skip("no wg here")
+	}
+	ns, dev := single(t, userspace.Options{})
+	c := tunneltest.OneNode(t)
+	if err := dev.Configure(t.Context(), c); err != nil {
+		t.Fatal(err)
+	}
+	var out []byte
+	if err := ns.Do(func() (err error) {
+		out, err = exec.CommandContext(t.Context(), wg, "show", ifName).CombinedOutput()
+		return err
+	}); err != nil {
+		t.Fatalf("wg: %v: %s", err, out)
+	}
+	for _, want := range []string{
+		"interface: " + ifName, "fwmark: 0x70770001", "peer: " + c.Peers[0].PublicKey.String(), "endpoint: 198.51.100.2:51820", "100.64.1.0/24",
+	} {
+		if !strings.Contains(string(out), want) {
+			t.Errorf("wg does not show %q:\n%s", want, out)
+		}
 	}
 }

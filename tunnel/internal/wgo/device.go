@@ -9,13 +9,13 @@ import (
 	"net"
 	"net/netip"
 	"sync"
-	"syscall"
 
 	"golang.zx2c4.com/wireguard/conn"
 	"golang.zx2c4.com/wireguard/device"
 	"golang.zx2c4.com/wireguard/tun"
 
 	"github.com/towpath/towpath/tunnel"
+	"github.com/towpath/towpath/tunnel/internal/reach"
 	"github.com/towpath/towpath/tunnel/uapi"
 	"github.com/towpath/towpath/tunnel/wgkey"
 )
@@ -70,7 +70,7 @@ func (d *Device) Apply(c tunnel.Config) error {
 		}
 	}
 	if err := d.dev.Up(); err != nil {
-		return portError(c.ListenPort, err)
+		return reach.PortError(c.ListenPort, err)
 	}
 	return nil
 }
@@ -81,24 +81,13 @@ func (d *Device) listen(old, next uint16) error {
 	if err == nil {
 		return nil
 	}
-	err = portError(next, err)
+	err = reach.PortError(next, err)
 	if old != 0 {
 		if back := d.dev.IpcSet(fmt.Sprintf("listen_port=%d\n", old)); back != nil {
-			err = errors.Join(err, portError(old, back))
+			err = errors.Join(err, reach.PortError(old, back))
 		}
 	}
 	return err
-}
-
-func portError(port uint16, err error) error {
-	switch {
-	case errors.Is(err, syscall.EADDRINUSE):
-		return fmt.Errorf("UDP port %d is used by another program: stop that one or configure another listen port (0 takes a free one): %w",
-			port, err)
-	case errors.Is(err, syscall.EACCES):
-		return fmt.Errorf("this process may not use UDP port %d: configure a listen port above 1023: %w", port, err)
-	}
-	return fmt.Errorf("open UDP port %d: %w", port, err)
 }
 
 // observe returns what the device says as a Config, with the endpoints that were configured instead of those in use.

@@ -6,6 +6,7 @@ import (
 	"os"
 
 	"github.com/towpath/towpath/gateway"
+	"github.com/towpath/towpath/tunnel/kernel"
 	"github.com/towpath/towpath/tunnel/netstack"
 	"github.com/towpath/towpath/tunnel/userspace"
 )
@@ -16,6 +17,7 @@ const Interface = "tow0"
 // Backends that a person may ask for.
 const (
 	Auto      = "auto"
+	Kernel    = "kernel"
 	Netstack  = "netstack"
 	Userspace = "userspace"
 )
@@ -37,32 +39,57 @@ func DialDevice(backend, iface string, log *slog.Logger) (gateway.Device, string
 func device(backend, iface string, keep bool, log *slog.Logger) (gateway.Device, string, error) {
 	why := "asked for"
 	if backend == Auto {
-		backend, why = choose()
+		backend, why = look().choose()
 	}
 	why = backend + ", " + why
 	switch backend {
 	case Netstack:
-		d, err := netstack.New(netstack.Options{Log: log, Name: iface})
+		d, err := netstack.New(netstack.Options{Log: log, Name: iface, Socket: iface})
 		if err != nil {
 			return nil, "", fmt.Errorf("make the netstack tunnel: %w", err)
 		}
 		return d, why, nil
+	case Kernel:
+		d, err := kernel.New(kernel.Options{Log: log, Interface: iface, KeepBlackhole: keep})
+		if err != nil {
+			return nil, "", fmt.Errorf("make the kernel tunnel: %w", err)
+		}
+		return d, why, nil
 	case Userspace:
+		if err := kernel.CleanUp(iface); err != nil {
+			return nil, "", err
+		}
 		d, err := userspace.New(userspace.Options{Log: log, Interface: iface, KeepBlackhole: keep})
 		if err != nil {
 			return nil, "", fmt.Errorf("make the userspace tunnel: %w", err)
 		}
 		return d, why, nil
 	}
-	return nil, "", fmt.Errorf("there is no backend %q: use %s, %s or %s", backend, Auto, Userspace, Netstack)
+	return nil, "", fmt.Errorf("there is no backend %q: use %s, %s, %s or %s", backend, Auto, Kernel, Userspace, Netstack)
 }
 
-func choose() (backend, why string) {
-	if os.Geteuid() != 0 {
+// machine is what decides about the backend.
+type machine struct {
+	kernel error // why the kernel's WireGuard cannot be used
+	root   bool
+	tun    error // why there can be no TUN interface
+}
+
+func look() machine {
+	m := machine{kernel: kernel.Available(), root: os.Geteuid() == 0}
+	_, m.tun = os.Stat("/dev/net/tun")
+	return m
+}
+
+// choose takes the fastest backend that the machine allows, and says why no faster one.
+func (m machine) choose() (backend, why string) {
+	switch {
+	case m.kernel == nil:
+		return Kernel, "the kernel has WireGuard"
+	case !m.root:
 		return Netstack, "not running as root"
+	case m.tun != nil:
+		return Netstack, m.kernel.Error() + ", and no /dev/net/tun here"
 	}
-	if _, err := os.Stat("/dev/net/tun"); err != nil {
-		return Netstack, "no /dev/net/tun here"
-	}
-	return Userspace, "root and /dev/net/tun are there"
+	return Userspace, m.kernel.Error() + "; root and /dev/net/tun are there"
 }

@@ -1,4 +1,4 @@
-package userspace
+package iface
 
 import (
 	"context"
@@ -20,12 +20,12 @@ func keepalive() net.KeepAliveConfig {
 
 // DialContext implements tunnel.Stack for "tcp", "tcp4" and "tcp6". The socket is bound to the interface and an own address. An
 // address that no peer has fails at once; one whose peer does not answer fails when ctx ends.
-func (d *Device) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
+func (s *Sockets) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
 	a, err := reach.ParseAddress(network, address)
 	if err != nil {
 		return nil, reach.Error("dial", network, a, err)
 	}
-	can, err := d.ready(ctx)
+	can, err := s.ready(ctx)
 	if err == nil {
 		err = can.CheckDial(a.Addr())
 	}
@@ -35,49 +35,49 @@ func (d *Device) DialContext(ctx context.Context, network, address string) (net.
 	dialer := net.Dialer{
 		LocalAddr:       net.TCPAddrFromAddrPort(netip.AddrPortFrom(can.Source(a.Addr()), 0)),
 		KeepAliveConfig: keepalive(),
-		Control:         d.bindTo,
+		Control:         s.bindTo,
 	}
 	c, err := dialer.DialContext(ctx, network, a.String())
 	if err != nil {
 		return nil, err
 	}
-	return d.adopt(c)
+	return s.adopt(c)
 }
 
 // Listen implements tunnel.Stack. The address must be one of the device's own; port 0 takes a free one. Connections that come from
 // another interface are not accepted.
-func (d *Device) Listen(ctx context.Context, network, address string) (net.Listener, error) {
+func (s *Sockets) Listen(ctx context.Context, network, address string) (net.Listener, error) {
 	a, err := reach.ParseAddress(network, address)
 	if err != nil {
 		return nil, reach.Error("listen", network, a, err)
 	}
-	can, err := d.ready(ctx)
+	can, err := s.ready(ctx)
 	if err == nil {
 		err = can.CheckListen(a.Addr())
 	}
 	if err != nil {
 		return nil, reach.Error("listen", network, a, err)
 	}
-	config := net.ListenConfig{KeepAliveConfig: keepalive(), Control: d.bindTo}
+	config := net.ListenConfig{KeepAliveConfig: keepalive(), Control: s.bindTo}
 	ln, err := config.Listen(ctx, network, a.String())
 	if err != nil {
 		return nil, err
 	}
-	l := &listener{Listener: ln, device: d}
-	if err := d.open.Add(l); err != nil {
+	l := &listener{Listener: ln, owner: s}
+	if err := s.open.Add(l); err != nil {
 		return nil, errors.Join(reach.Error("listen", network, a, err), ln.Close())
 	}
 	return l, nil
 }
 
-func (d *Device) ready(ctx context.Context) (*reach.Reach, error) {
+func (s *Sockets) ready(ctx context.Context) (*reach.Reach, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	if d.closed.Load() {
+	if s.closed.Load() {
 		return nil, reach.ErrClosed
 	}
-	can := d.reach.Load()
+	can := s.reach.Load()
 	if can == nil {
 		return nil, reach.ErrNotConfigured
 	}
@@ -85,9 +85,9 @@ func (d *Device) ready(ctx context.Context) (*reach.Reach, error) {
 }
 
 // bindTo ties a socket to the interface before it is connected.
-func (d *Device) bindTo(_, _ string, c syscall.RawConn) error {
+func (s *Sockets) bindTo(_, _ string, c syscall.RawConn) error {
 	var err error
-	if e := c.Control(func(fd uintptr) { err = unix.BindToDevice(int(fd), d.name) }); e != nil {
+	if e := c.Control(func(fd uintptr) { err = unix.BindToDevice(int(fd), s.name) }); e != nil {
 		return e
 	}
 	return err

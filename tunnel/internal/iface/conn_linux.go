@@ -1,4 +1,4 @@
-package userspace
+package iface
 
 import (
 	"errors"
@@ -10,21 +10,21 @@ import (
 	"github.com/towpath/towpath/tunnel/internal/reach"
 )
 
-// tunConn is a TCP connection through the interface that the device can end.
+// tunConn is a TCP connection through the interface that its owner can end.
 type tunConn struct {
 	*net.TCPConn
-	device        *Device
+	owner         *Sockets
 	local, remote netip.AddrPort
 }
 
 // adopt takes over a new connection.
-func (d *Device) adopt(c net.Conn) (net.Conn, error) {
+func (s *Sockets) adopt(c net.Conn) (net.Conn, error) {
 	t, ok := c.(*net.TCPConn)
 	if !ok {
 		return nil, errors.Join(fmt.Errorf("unexpected kind of connection %T", c), c.Close())
 	}
-	tc := &tunConn{TCPConn: t, device: d, local: addrPort(t.LocalAddr()), remote: addrPort(t.RemoteAddr())}
-	if err := d.open.Add(tc); err != nil {
+	tc := &tunConn{TCPConn: t, owner: s, local: addrPort(t.LocalAddr()), remote: addrPort(t.RemoteAddr())}
+	if err := s.open.Add(tc); err != nil {
 		tc.Abort(err)
 		return nil, err
 	}
@@ -33,7 +33,7 @@ func (d *Device) adopt(c net.Conn) (net.Conn, error) {
 
 // Close implements net.Conn.
 func (c *tunConn) Close() error {
-	c.device.open.Remove(c)
+	c.owner.open.Remove(c)
 	return c.TCPConn.Close()
 }
 
@@ -49,7 +49,7 @@ func (c *tunConn) Abort(error) {
 
 type listener struct {
 	net.Listener
-	device *Device
+	owner  *Sockets
 	reason atomic.Pointer[error] // set by Abort
 }
 
@@ -63,16 +63,16 @@ func (l *listener) Accept() (net.Conn, error) {
 			}
 			return nil, err
 		}
-		if c, err = l.device.adopt(c); err == nil {
+		if c, err = l.owner.adopt(c); err == nil {
 			return c, nil
 		}
-		// Not allowed (any more): its end is no reason to stop accepting others. If the device was closed, so is the listener.
+		// Not allowed (any more): its end is no reason to stop accepting others. If its owner was closed, so is the listener.
 	}
 }
 
 // Close implements net.Listener.
 func (l *listener) Close() error {
-	l.device.open.Remove(l)
+	l.owner.open.Remove(l)
 	return l.Listener.Close()
 }
 

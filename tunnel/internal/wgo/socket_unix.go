@@ -1,4 +1,6 @@
-package userspace
+//go:build unix
+
+package wgo
 
 import (
 	"errors"
@@ -7,14 +9,12 @@ import (
 	"sync"
 
 	"golang.zx2c4.com/wireguard/ipc"
-
-	"github.com/towpath/towpath/tunnel/internal/wgo"
 )
 
-// uapiServer answers wg(8) on the interface's socket.
-type uapiServer struct {
+// Socket answers wg(8) where it looks for a device of that name: /var/run/wireguard/NAME.sock.
+type Socket struct {
 	ln *net.UnixListener
-	wg *wgo.Device
+	wg *Device
 
 	mu     sync.Mutex
 	conns  map[net.Conn]struct{}
@@ -22,8 +22,8 @@ type uapiServer struct {
 	done   sync.WaitGroup
 }
 
-// serveUAPI opens the socket where wg(8) looks for it and serves it until close.
-func serveUAPI(name string, wg *wgo.Device) (*uapiServer, error) {
+// Listen opens the socket of the device and serves it until Close. It needs the right to write to that folder, and so root on most machines.
+func (d *Device) Listen(name string) (*Socket, error) {
 	f, err := ipc.UAPIOpen(name)
 	if err != nil {
 		return nil, fmt.Errorf("open the configuration socket: %w", err)
@@ -38,12 +38,12 @@ func serveUAPI(name string, wg *wgo.Device) (*uapiServer, error) {
 		return nil, errors.Join(errors.New("the configuration socket is not a Unix socket"), l.Close())
 	}
 	u.SetUnlinkOnClose(true)
-	s := &uapiServer{ln: u, wg: wg, conns: map[net.Conn]struct{}{}}
+	s := &Socket{ln: u, wg: d, conns: map[net.Conn]struct{}{}}
 	s.done.Go(s.accept)
 	return s, nil
 }
 
-func (s *uapiServer) accept() {
+func (s *Socket) accept() {
 	for {
 		c, err := s.ln.Accept()
 		if err != nil {
@@ -66,7 +66,8 @@ func (s *uapiServer) accept() {
 	}
 }
 
-func (s *uapiServer) close() error {
+// Close removes the socket and ends all its connections.
+func (s *Socket) Close() error {
 	err := s.ln.Close()
 	s.mu.Lock()
 	s.closed = true

@@ -1,0 +1,10 @@
+package kernel_test
+
+import (
+	"testing"
+
+	"go.uber.org/goleak"
+)
+
+// A closed device leaves no goroutine behind.
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
