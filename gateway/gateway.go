@@ -23,6 +23,7 @@ import (
 	"github.com/towpath/towpath/provisioning/wire"
 	"github.com/towpath/towpath/proxy/spool"
 	"github.com/towpath/towpath/tunnel"
+	"github.com/towpath/towpath/tunnel/capture"
 )
 
 // Condition codes of this package.
@@ -80,7 +81,11 @@ type Options struct {
 	Clock *clock.Keeper
 	// Ways are how the coordinator is asked when its hub is silent.
 	Ways control.Ways
-	Log  *slog.Logger
+	// Guard is the firewall, where Device has an interface.
+	Guard Guard
+	// Tap is the one that Device was made with; nil if it has none.
+	Tap *capture.Tap
+	Log *slog.Logger
 }
 
 // Gateway is the running daemon.
@@ -96,6 +101,10 @@ type Gateway struct {
 	instance string
 	started  time.Time
 	hl7      reconcile.HL7
+
+	// tried is what was applied last, from triedMap, as far as possible. Both are the loop's.
+	tried    reconcile.Desired
+	triedMap wire.NetMap
 
 	changed chan struct{} // a new map is in place
 	up      chan struct{} // closed when the first map was applied, as far as possible
@@ -121,7 +130,7 @@ func New(opt Options) (*Gateway, error) {
 		return nil, fmt.Errorf("start from the saved NetMap: %w", err)
 	}
 	g := &Gateway{
-		opt: opt, lan: &lan.Network{}, netMap: m, newest: m.Generation, clock: opt.Clock, instance: rand.Text(), started: time.Now(),
+		opt: opt, lan: &lan.Network{Mark: opt.Guard.mark()}, netMap: m, newest: m.Generation, clock: opt.Clock, instance: rand.Text(), started: time.Now(),
 		changed: make(chan struct{}, 1), up: make(chan struct{}),
 	}
 	if g.clock == nil {
@@ -139,7 +148,7 @@ func New(opt Options) (*Gateway, error) {
 		return nil, err
 	}
 	g.runner = reconcile.NewRunner(reconcile.RunnerConfig{
-		Device: opt.Device, LANNet: g.lan, OverlayNet: opt.Device, Queue: opt.Spool, HL7: g.hl7, Health: &g.health,
+		Device: opt.Device, Firewall: opt.Guard.Firewall, LANNet: g.lan, OverlayNet: opt.Device, Queue: opt.Spool, HL7: g.hl7, Health: &g.health,
 		Log: opt.Log, OnSession: g.sessions.add,
 	})
 	held, err := wire.NewHeld(m)
@@ -200,7 +209,8 @@ func (g *Gateway) loop(ctx context.Context) error {
 				ok = g.apply(ctx)
 			}
 		case <-observe.C:
-			g.observe(ctx)
+			ok = g.observe(ctx) && ok
+			g.guard(ctx)
 			if g.turnKeys(ctx) {
 				ok = g.apply(ctx)
 			}
@@ -223,6 +233,8 @@ func (g *Gateway) apply(ctx context.Context) bool {
 		LANAddress: g.opt.LANAddress, LANAlso: g.opt.LANAlso, Endpoints: endpoints,
 	})
 	if err == nil {
+		d.Firewall = g.rules(d, m)
+		g.tried, g.triedMap = d, m
 		err = g.runner.Apply(ctx, d)
 	}
 	g.mu.Lock()

@@ -18,13 +18,14 @@ import (
 // A session of WireGuard is renewed every 2 minutes while there is traffic and dead after 3 (REJECT_AFTER_TIME, WireGuard paper §6.1).
 const deadAfter = 3 * time.Minute
 
-// observe turns what the device and the queue say into Conditions.
-func (g *Gateway) observe(ctx context.Context) {
+// observe turns what the device and the queue say into Conditions. It reports whether the device says anything: one that does not has to be
+// configured again.
+func (g *Gateway) observe(ctx context.Context) bool {
 	now := time.Now()
 	st, err := g.opt.Device.Status(ctx)
 	if err != nil {
 		g.opt.Log.Warn("the tunnel's status cannot be read", "error", err)
-		return
+		return false
 	}
 	m := g.currentMap()
 	g.mu.Lock()
@@ -52,6 +53,7 @@ func (g *Gateway) observe(ctx context.Context) {
 	g.observeDICOM(now)
 	g.observePolls(now)
 	g.observeExpiry(m, now)
+	return true
 }
 
 func handshakes(st tunnel.Status) map[wgkey.PublicKey]time.Time {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/towpath/towpath/gateway/localapi"
 	"github.com/towpath/towpath/proxy"
+	"github.com/towpath/towpath/tunnel"
 )
 
 // sessionsKept is how many ended sessions a status shows.
@@ -28,6 +29,7 @@ func (g *Gateway) Status(ctx context.Context) localapi.Status {
 		Healthy: g.health.Healthy(), Conditions: g.health.List(), Coordinator: link,
 		Queues: g.opt.Spool.Stats(), Sessions: g.sessions.list(), Services: g.services(), HL7: g.hl7.Counters.List(), DICOM: g.runner.DICOM(), Polls: g.runner.Polls(),
 	}
+	s.Firewall = g.firewallStatus(ctx)
 	dev, err := g.opt.Device.Status(ctx)
 	if err != nil {
 		g.opt.Log.Warn("the tunnel's status cannot be read", "error", err)
@@ -40,7 +42,7 @@ func (g *Gateway) Status(ctx context.Context) localapi.Status {
 			sites[p.NextKey.String()] = p.Site + ", next key"
 		}
 	}
-	s.Tunnel.Backend, s.Tunnel.ListenPort = g.opt.Backend, dev.ListenPort
+	s.Tunnel.Backend, s.Tunnel.ListenPort, s.Tunnel.MTU = g.opt.Backend, dev.ListenPort, g.mtu()
 	for _, p := range dev.Peers {
 		k := p.PublicKey.String()
 		s.Tunnel.Peers = append(s.Tunnel.Peers, localapi.Peer{
@@ -50,6 +52,9 @@ func (g *Gateway) Status(ctx context.Context) localapi.Status {
 	slices.SortFunc(s.Tunnel.Peers, func(a, b localapi.Peer) int { return cmp.Compare(a.Site, b.Site) })
 	return s
 }
+
+// mtu is the inner MTU in bytes.
+func (g *Gateway) mtu() int { return cmp.Or(g.opt.MTU, tunnel.DefaultMTU) }
 
 func (g *Gateway) services() []localapi.Service {
 	var out []localapi.Service

@@ -34,6 +34,9 @@ type centerConfig struct {
 	Port     uint16     `json:"port"`
 	LAN      netip.Addr `json:"lan,omitzero"`
 	Backend  string     `json:"backend"`
+	// LANNets are as --lan-net of a gateway, NoFirewall as --no-firewall.
+	LANNets    []netip.Prefix `json:"lan_networks,omitempty"`
+	NoFirewall bool           `json:"no_firewall,omitempty"`
 }
 
 func (c coordinatorConfig) save(dir string) error {

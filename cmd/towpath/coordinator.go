@@ -347,7 +347,9 @@ func serveCenter(ctx context.Context, dir string, cfg centerConfig, log *slog.Lo
 			return fmt.Errorf("remove the used token: %w", err)
 		}
 	}
-	return runGateway(ctx, sd, gatewayOptions{LAN: cfg.LAN, Port: cfg.Port, Backend: cfg.Backend, Interface: box.Interface}, log)
+	return runGateway(ctx, sd, gatewayOptions{
+		LAN: cfg.LAN, Port: cfg.Port, Backend: cfg.Backend, Interface: box.Interface, LANNets: cfg.LANNets, NoFirewall: cfg.NoFirewall,
+	}, log)
 }
 
 func listenTCP(ctx context.Context, addr, setting string) (net.Listener, error) {

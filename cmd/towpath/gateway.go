@@ -20,6 +20,7 @@ import (
 	"github.com/towpath/towpath/gateway/state"
 	"github.com/towpath/towpath/provisioning/wire"
 	"github.com/towpath/towpath/proxy/spool"
+	"github.com/towpath/towpath/tunnel/capture"
 	"github.com/towpath/towpath/tunnel/turn"
 )
 
@@ -29,6 +30,8 @@ const minFree = 256 << 20
 func gatewayFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.StringFlag{Name: "lan", Usage: "local `ADDRESS` where the clinic's devices connect; all addresses if not given"},
+		&cli.StringSliceFlag{Name: "lan-net", Usage: "further network of the site as a `PREFIX`, where it has public addresses or is reached by the internet's side; more than once for several"},
+		&cli.BoolFlag{Name: "no-firewall", Usage: "take away this machine's table of packet filter rules, and go without"},
 		&cli.UintFlag{Name: "port", Usage: "WireGuard UDP `PORT`; chosen by the system if not given. A center needs a fixed one"},
 		&cli.StringFlag{Name: "backend", Value: box.Auto, Usage: "tunnel `BACKEND`: auto, kernel (fastest, needs root and WireGuard in the kernel), userspace (network interface, needs root) or netstack (no privileges)"},
 		&cli.StringFlag{Name: "interface", Value: box.Interface, Usage: "`NAME` of the tunnel's network interface, where the backend has one"},
@@ -78,16 +81,22 @@ type gatewayOptions struct {
 	Ways      control.Ways
 	// Kind is what the state must be of; empty means a gateway.
 	Kind wire.NodeKind
-	// Dial says that the machine is a person's: its overlay routes go when the program ends.
+	// Dial says that the machine is a person's: its overlay routes and its firewall go when the program ends.
 	Dial bool
+	// LANNets are networks of the site wherever they are; NoFirewall takes the firewall away.
+	LANNets    []netip.Prefix
+	NoFirewall bool
 }
 
 func gatewayConfig(c *cli.Context) (gatewayOptions, error) {
 	o := gatewayOptions{
 		Backend: c.String("backend"), Interface: c.String("interface"), MTU: c.Int("mtu"), QueueMax: c.Int64("queue-max"), Folders: c.String("folders"),
-		Clock: clockOf(c),
+		Clock: clockOf(c), NoFirewall: c.Bool("no-firewall"),
 	}
 	var err error
+	if o.LANNets, err = lanNets(c.StringSlice("lan-net")); err != nil {
+		return o, err
+	}
 	if o.Ways, err = enrollWays(c); err != nil {
 		return o, err
 	}
@@ -135,14 +144,14 @@ func newGateway(ctx context.Context, dir *state.Dir, o gatewayOptions, log *slog
 	}
 	log = log.With("site", id.Site)
 	var closers []func() error
-	end = func() {
+	closeAll := func() {
 		for _, c := range slices.Backward(closers) {
 			_ = c()
 		}
 	}
 	defer func() {
 		if err != nil {
-			end()
+			closeAll()
 		}
 	}()
 	keeper := clock.NewKeeper(o.Clock.Machine, dir, log)
@@ -158,21 +167,30 @@ func newGateway(ctx context.Context, dir *state.Dir, o gatewayOptions, log *slog
 	if o.Dial {
 		open = box.DialDevice
 	}
-	dev, backend, err := open(o.Backend, o.Interface, log)
+	tap := &capture.Tap{}
+	dev, backend, err := open(o.Backend, o.Interface, tap, log)
 	if err != nil {
 		return nil, nil, err
 	}
+	if !box.Tapped(dev) {
+		tap = nil
+	}
+	guard, unguard, err := guardOf(ctx, dev, o)
+	if err != nil {
+		return nil, nil, err
+	}
+	closers = append(closers, unguard)
 	turning := turn.NewStacked(dev, turn.Options{Log: log})
 	closers = append(closers, turning.Close)
 	g, err := gateway.New(gateway.Options{
 		Dir: dir, Identity: id, Device: turning, Spool: q, Backend: backend, LANAddress: o.LAN, LANAlso: o.LANAlso, ListenPort: o.Port, MTU: o.MTU,
-		Folders: o.Folders, Version: version, Clock: keeper, Ways: o.Ways, Log: log,
+		Folders: o.Folders, Version: version, Clock: keeper, Ways: o.Ways, Guard: guard, Tap: tap, Log: log,
 		Look: func() wire.Facts { return box.Facts(version, box.Interface, o.Interface) },
 	})
 	if err != nil {
 		return nil, nil, err
 	}
-	return g, end, nil
+	return g, closeAll, nil
 }
 
 // checkKind refuses the state of another kind of member. A map that cannot be read is gateway.New's to report.

@@ -42,8 +42,8 @@ var house = []room{
 
 	// Level 2: mechanisms.
 	{
-		"tunnel/...", "tunnel tunnel/wgkey tunnel/link tunnel/uapi tunnel/internal/...",
-		"backends know the noun, the link and the protocol, not each other",
+		"tunnel/...", "tunnel tunnel/wgkey tunnel/link tunnel/uapi tunnel/capture tunnel/internal/...",
+		"backends know the noun, the link, the tap and the protocol, not each other",
 	},
 	{"proxy/dicom/phantom", "proxy/dicom proxy/dicom/pdu", "a phantom is only a file with plausible content"},
 	{"proxy/dicom/poll", "proxy/dicom proxy/spool", "polling asks an archive and fills a queue"},
@@ -124,7 +124,7 @@ var outside = []struct {
 	{
 		imports: []string{
 			"github.com/vishvananda/netlink/...", "github.com/vishvananda/netns/...", "golang.zx2c4.com/wireguard/...",
-			"gvisor.dev/gvisor/...", "github.com/google/nftables/...",
+			"gvisor.dev/gvisor/...", "github.com/google/nftables/...", "github.com/mdlayher/netlink/...",
 		},
 		only:     []string{"tunnel/..."},
 		testOnly: []string{"gateway/gatewaytest/...", "cmd/..."}, why: "the operating system's and WireGuard's network interfaces are tunnel's trade",

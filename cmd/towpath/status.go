@@ -77,7 +77,7 @@ func printStatus(w io.Writer, s localapi.Status) error {
 	for _, c := range s.Conditions {
 		fmt.Fprintf(w, "%s for %s: %s\n", c.Severity, ui.For(c.Since, now), c.Message)
 	}
-	fmt.Fprintf(w, "\nTunnel (%s, UDP port %d)\n", s.Tunnel.Backend, s.Tunnel.ListenPort)
+	fmt.Fprintf(w, "\nTunnel (%s, UDP port %d, MTU %d)\n", s.Tunnel.Backend, s.Tunnel.ListenPort, s.Tunnel.MTU)
 	var rows [][]string
 	for _, p := range s.Tunnel.Peers {
 		endpoint := ""
@@ -87,6 +87,10 @@ func printStatus(w io.Writer, s localapi.Status) error {
 		rows = append(rows, []string{p.Site, endpoint, ui.Ago(p.LastHandshake, now), ui.Bytes(int64(p.RxBytes)), ui.Bytes(int64(p.TxBytes))})
 	}
 	if err := ui.Table(w, []string{"PEER", "ENDPOINT", "HANDSHAKE", "RECEIVED", "SENT"}, rows); err != nil {
+		return err
+	}
+	fmt.Fprintln(w)
+	if err := printFirewall(w, s.Firewall); err != nil {
 		return err
 	}
 	fmt.Fprintln(w, "\nServices")

@@ -85,10 +85,11 @@ func (f *Fleet) Join(t testing.TB, in Namespace, name, token string) *Box {
 
 func (b *Box) state() string { return filepath.Join(b.f.n.Dir, "state-"+b.name) }
 
-// Run starts the gateway, or starts it again.
-func (b *Box) Run(t testing.TB) {
+// Run starts the gateway, or starts it again. Further flags come last.
+func (b *Box) Run(t testing.TB, flags ...string) {
 	t.Helper()
-	b.Process = b.f.n.start(t, b.in, "gateway-"+b.name, "gateway", "--state", b.state(), "--backend", "userspace", "--lan", ClinicLAN)
+	b.Process = b.f.n.start(t, b.in, "gateway-"+b.name,
+		append([]string{"gateway", "--state", b.state(), "--backend", "userspace", "--lan", ClinicLAN}, flags...)...)
 }
 
 // Status is what the gateway says of itself.

@@ -22,6 +22,10 @@ const (
 
 // Network dials and listens on the LAN. The zero value is ready and bars nothing; it is safe for concurrent use.
 type Network struct {
+	// Mark is set on every socket if it is not 0, see tunnel.MarkLAN. It needs CAP_NET_ADMIN: without that right nothing works, because what
+	// is to be marked must not go unmarked. It is set before the Network is used.
+	Mark uint32
+
 	barred atomic.Pointer[[]netip.Prefix]
 }
 
@@ -33,7 +37,7 @@ func (n *Network) Bar(prefixes []netip.Prefix) {
 
 // DialContext connects to host:port. Names are resolved by the system; the address that is really dialed is checked, not the name.
 func (n *Network) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
-	d := net.Dialer{Timeout: dialTimeout, KeepAlive: keepAlive, ControlContext: n.check}
+	d := net.Dialer{Timeout: dialTimeout, KeepAlive: keepAlive, ControlContext: n.prepare}
 	c, err := d.DialContext(ctx, network, address)
 	if err != nil {
 		return nil, fmt.Errorf("dial on the LAN: %w", err)
@@ -44,7 +48,7 @@ func (n *Network) DialContext(ctx context.Context, network, address string) (net
 // Listen accepts on a local address.
 func (n *Network) Listen(ctx context.Context, network, address string) (net.Listener, error) {
 	lc := net.ListenConfig{KeepAlive: keepAlive, Control: func(network, address string, c syscall.RawConn) error {
-		return n.check(ctx, network, address, c)
+		return n.prepare(ctx, network, address, c)
 	}}
 	l, err := lc.Listen(ctx, network, address)
 	if err != nil {
@@ -53,7 +57,15 @@ func (n *Network) Listen(ctx context.Context, network, address string) (net.List
 	return listener{l}, nil
 }
 
-func (n *Network) check(_ context.Context, _, address string, _ syscall.RawConn) error {
+// prepare marks a socket that is about to be connected or to listen, unless its address is barred.
+func (n *Network) prepare(_ context.Context, _, address string, c syscall.RawConn) error {
+	if err := n.check(address); err != nil || n.Mark == 0 {
+		return err
+	}
+	return mark(c, n.Mark)
+}
+
+func (n *Network) check(address string) error {
 	ap, err := netip.ParseAddrPort(address)
 	if err != nil {
 		return fmt.Errorf("parse the address: %w", err)

@@ -32,6 +32,7 @@ var ErrNotRunning = errors.New("no gateway is running here")
 type Gateway interface {
 	Status(ctx context.Context) Status
 	Probe(ctx context.Context, r ProbeRequest) ProbeResult
+	Inspector
 }
 
 // Serve answers at the socket until ctx is done. A socket left by a dead process is replaced.
@@ -51,6 +52,7 @@ func Serve(ctx context.Context, path string, g Gateway, q Queues) error {
 		answer(w, g.Probe(r.Context(), p))
 	})
 	handleQueues(mux, q)
+	handleInspector(mux, g)
 	srv := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}
 	stop := context.AfterFunc(ctx, func() { _ = srv.Close() })
 	defer stop()

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/towpath/towpath/proxy/spool"
+	"github.com/towpath/towpath/tunnel/capture"
 )
 
 // Paths of the queues.
@@ -182,6 +183,8 @@ func answerOr(w http.ResponseWriter, v any, err error) {
 		status = http.StatusNotFound
 	case errors.Is(err, spool.ErrLeased):
 		status = http.StatusConflict
+	case errors.Is(err, ErrNoFirewall), errors.Is(err, ErrUnknownPeer), errors.Is(err, capture.ErrBusy):
+		status = http.StatusUnprocessableEntity
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)

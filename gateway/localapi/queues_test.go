@@ -10,6 +10,7 @@ import (
 
 	"github.com/towpath/towpath/gateway/localapi"
 	"github.com/towpath/towpath/proxy/spool"
+	"github.com/towpath/towpath/tunnel/capture"
 )
 
 type nobody struct{}
@@ -17,6 +18,11 @@ type nobody struct{}
 func (nobody) Status(context.Context) localapi.Status { return localapi.Status{} }
 func (nobody) Probe(context.Context, localapi.ProbeRequest) localapi.ProbeResult {
 	return localapi.ProbeResult{}
+}
+
+func (nobody) FirewallRules(context.Context) (string, error) { return "", localapi.ErrNoFirewall }
+func (nobody) Capture(context.Context, localapi.CaptureRequest, io.Writer) (capture.Result, error) {
+	return capture.Result{}, capture.ErrBusy
 }
 
 func newSpool(t *testing.T) *spool.Spool {

@@ -27,6 +27,7 @@ type Status struct {
 	Conditions  []health.Condition `json:"conditions"`
 	Coordinator Coordinator        `json:"coordinator"`
 	Tunnel      Tunnel             `json:"tunnel"`
+	Firewall    Firewall           `json:"firewall,omitzero"`
 	Services    []Service          `json:"services"`
 	Queues      []spool.QueueStats `json:"queues"`
 	Sessions    []Session          `json:"sessions"`
@@ -52,7 +53,32 @@ type Coordinator struct {
 type Tunnel struct {
 	Backend    string `json:"backend"`
 	ListenPort uint16 `json:"listen_port"`
-	Peers      []Peer `json:"peers"`
+	// MTU is the inner one in bytes.
+	MTU   int    `json:"mtu,omitempty"`
+	Peers []Peer `json:"peers"`
+}
+
+// States of a Firewall.
+const (
+	FirewallOn     = "on"
+	FirewallAbsent = "none"
+	FirewallFailed = "failed"
+)
+
+// Firewall is the state of the box's packet filter, the third lock.
+type Firewall struct {
+	State string `json:"state"`
+	// Detail says why it is not on.
+	Detail string `json:"detail,omitempty"`
+	// Dropped counts by reason what was dropped since the gateway started.
+	Dropped []Dropped `json:"dropped,omitempty"`
+}
+
+// Dropped counts packets, and their bytes with IP headers.
+type Dropped struct {
+	What    string `json:"what"`
+	Packets uint64 `json:"packets"`
+	Bytes   uint64 `json:"bytes"`
 }
 
 // Peer is one other end of the tunnel.

@@ -10,6 +10,7 @@ import (
 
 	"github.com/towpath/towpath/provisioning/wire"
 	"github.com/towpath/towpath/tunnel"
+	"github.com/towpath/towpath/tunnel/filter"
 	"github.com/towpath/towpath/tunnel/wgkey"
 )
 
@@ -35,6 +36,8 @@ type Local struct {
 type Desired struct {
 	Generation uint64
 	Tunnel     tunnel.Config
+	// Firewall is worked out by the function of that name; it is zero where there is none.
+	Firewall filter.Ruleset
 	// Listeners are sorted by side and address.
 	Listeners []Listener
 	// Deliveries are sorted by queue.

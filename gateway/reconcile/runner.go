@@ -18,6 +18,7 @@ import (
 	"github.com/towpath/towpath/proxy/dicom"
 	"github.com/towpath/towpath/proxy/hl7"
 	"github.com/towpath/towpath/tunnel"
+	"github.com/towpath/towpath/tunnel/filter"
 )
 
 // Condition codes raised by a Runner; each ends with the listener or service it is about.
@@ -27,9 +28,11 @@ const (
 	CodeTunnel   = "tunnel-config"
 )
 
-// RunnerConfig is what a Runner works on. All fields are required but HL7 and OnSession.
+// RunnerConfig is what a Runner works on. All fields are required but Firewall, HL7 and OnSession.
 type RunnerConfig struct {
 	Device tunnel.Device
+	// Firewall is the third lock; nil where a Device has no interface that packets could leave by.
+	Firewall filter.Firewall
 	// LANNet and OverlayNet are the only two doors.
 	LANNet, OverlayNet proxy.Network
 	Queue              Queue
@@ -40,17 +43,21 @@ type RunnerConfig struct {
 	OnSession func(proxy.Session)
 }
 
-// Runner makes a Desired true. Its methods may be called by one goroutine at a time, but for Listeners.
+// Runner makes a Desired true. Its methods may be called by one goroutine at a time, but for Listeners and Rules.
 type Runner struct {
 	cfg RunnerConfig
 
-	mu         sync.Mutex // guards listeners and deliveries, for Listeners and DICOM
+	mu         sync.Mutex // guards listeners, deliveries and fence, for Listeners, DICOM and Rules
 	listeners  map[string]*running
 	deliveries map[string]*delivery
 	polls      map[string]*polling // by queue
 
 	folders folders
 	returns *hl7.Returns
+	// fence are the rules in force, zero before the first.
+	fence filter.Ruleset
+	// unfenced means that this machine has no firewall.
+	unfenced bool
 }
 
 // running is one listener with the specification it is up for.
@@ -76,7 +83,8 @@ func NewRunner(cfg RunnerConfig) *Runner {
 	}
 }
 
-// Apply makes d true as far as possible: first the device, then what listens, then what delivers. Things that run for a specification
+// Apply makes d true as far as possible: first the firewall, tight, then the device, then what listens, then what delivers, and the firewall as
+// it is meant. On failure the tight one stays. Things that run for a specification
 // that did not change are left alone. The error joins all that failed; each is also a Condition.
 func (r *Runner) Apply(ctx context.Context, d Desired) error {
 	now := time.Now()
@@ -87,6 +95,9 @@ func (r *Runner) Apply(ctx context.Context, d Desired) error {
 	}
 	r.cfg.Health.Keep(CodeService, codes)
 
+	if err := r.tighten(ctx, d.Firewall); err != nil {
+		return err
+	}
 	if err := r.cfg.Device.Configure(ctx, d.Tunnel); err != nil {
 		// Without the device nothing may start: a listener that accepts what cannot leave would promise too much.
 		r.cfg.Health.Raise(CodeTunnel, health.Error, "the tunnel cannot be set up: "+err.Error(), now)
@@ -97,7 +108,7 @@ func (r *Runner) Apply(ctx context.Context, d Desired) error {
 	r.applyHL7(d)
 	r.applyDeliveries(ctx, d.Deliveries)
 	r.applyPolls(ctx, d.Polls)
-	return err
+	return errors.Join(err, r.loosen(ctx, d.Firewall))
 }
 
 func (r *Runner) applyListeners(ctx context.Context, want []Listener) error {

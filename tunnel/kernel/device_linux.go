@@ -24,7 +24,7 @@ const (
 	// DefaultInterface is the name of the interface unless Options say otherwise.
 	DefaultInterface = "tow0"
 	// DefaultFwMark is the mark of the encrypted packets unless Options say otherwise. It is that of package userspace.
-	DefaultFwMark = 0x70770001
+	DefaultFwMark = tunnel.MarkOuter
 )
 
 // closeTimeout bounds the removal of addresses and routes when a device is closed.

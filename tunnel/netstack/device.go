@@ -12,6 +12,7 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
 
 	"github.com/towpath/towpath/tunnel"
+	"github.com/towpath/towpath/tunnel/capture"
 	"github.com/towpath/towpath/tunnel/internal/reach"
 	"github.com/towpath/towpath/tunnel/internal/wgo"
 	"github.com/towpath/towpath/tunnel/wgkey"
@@ -27,6 +28,11 @@ type Options struct {
 	Name string
 	// Socket is the name under which wg(8) finds the device, if this process may make its socket; empty means that it cannot be found.
 	Socket string
+	// FwMark is set on every encrypted packet, if this process may (CAP_NET_ADMIN, socket(7)); without that right packets are not marked.
+	// 0 sets none.
+	FwMark uint32
+	// Tap is shown every packet between WireGuard and the stack; it may be nil.
+	Tap *capture.Tap
 }
 
 // Device is a WireGuard device inside this process. It implements tunnel.Device and tunnel.Stack.
@@ -35,6 +41,8 @@ type Device struct {
 	bind conn.Bind
 	name string
 	find string
+	mark uint32
+	tap  *capture.Tap
 
 	mu     sync.Mutex // held by Configure and Close
 	run    atomic.Pointer[running]
@@ -59,12 +67,15 @@ var (
 
 // New makes a device that does nothing until it is configured.
 func New(o Options) (*Device, error) {
-	d := &Device{log: o.Log, bind: o.Bind, name: o.Name, find: o.Socket}
+	d := &Device{log: o.Log, bind: o.Bind, name: o.Name, find: o.Socket, tap: o.Tap}
 	if d.bind == nil {
 		d.bind = conn.NewDefaultBind()
 	}
 	if d.name == "" {
 		d.name = "netstack"
+	}
+	if o.FwMark != 0 && mayMark() {
+		d.mark = o.FwMark
 	}
 	return d, nil
 }
@@ -133,7 +144,7 @@ func (d *Device) start(mtu int) (*running, error) {
 	if log != nil {
 		log = log.With("device", d.name)
 	}
-	if r.wg, err = wgo.New(&tunDevice{queue: r.queue, in: &coalescer{link: l}}, d.bind, 0, log); err != nil {
+	if r.wg, err = wgo.New(&tunDevice{queue: r.queue, in: &coalescer{link: l}, tap: d.tap}, d.bind, d.mark, log); err != nil {
 		r.stack.Close()
 		return nil, err
 	}

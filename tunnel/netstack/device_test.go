@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/towpath/towpath/tunnel"
+	"github.com/towpath/towpath/tunnel/capture"
 	"github.com/towpath/towpath/tunnel/netstack"
 	"github.com/towpath/towpath/tunnel/tunneltest"
 	"github.com/towpath/towpath/tunnel/wgkey"
@@ -73,9 +74,15 @@ func config(t testing.TB, address string, mtu int) tunnel.Config {
 // pair makes two devices that are each other's peers, on a network whose sockets never drop unless told.
 func pair(t testing.TB, network *tunneltest.Network, mtu int) (devices [2]*netstack.Device, confs [2]tunnel.Config) {
 	t.Helper()
+	return tapped(t, network, mtu, nil)
+}
+
+// tapped is pair with a tap on the first device.
+func tapped(t testing.TB, network *tunneltest.Network, mtu int, tap *capture.Tap) (devices [2]*netstack.Device, confs [2]tunnel.Config) {
+	t.Helper()
 	for i := range devices {
 		a := netip.AddrFrom4([4]byte{198, 51, 100, byte(i + 1)})
-		d, err := netstack.New(netstack.Options{Bind: network.Bind(a)})
+		d, err := netstack.New(netstack.Options{Bind: network.Bind(a), Tap: []*capture.Tap{tap, nil}[i]})
 		if err != nil {
 			t.Fatal(err)
 		}

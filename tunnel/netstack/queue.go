@@ -9,6 +9,8 @@ import (
 	"golang.zx2c4.com/wireguard/device"
 	"golang.zx2c4.com/wireguard/tun"
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
+
+	"github.com/towpath/towpath/tunnel/capture"
 )
 
 // queueLength is how many packets, each of up to 64 KiB before segmentation, the stack may be ahead of WireGuard before more are
@@ -71,6 +73,7 @@ type tunDevice struct {
 	*queue
 	out segmenter // used by the one reader only
 	in  *coalescer
+	tap *capture.Tap // may be nil
 }
 
 func (t *tunDevice) File() *os.File           { return nil }
@@ -86,6 +89,12 @@ func (t *tunDevice) Close() error {
 
 // Read hands WireGuard as many packets as are there, and waits if there are none.
 func (t *tunDevice) Read(bufs [][]byte, sizes []int, offset int) (int, error) {
+	n, err := t.read(bufs, sizes, offset)
+	t.tap.Packets(bufs[:n], sizes, offset)
+	return n, err
+}
+
+func (t *tunDevice) read(bufs [][]byte, sizes []int, offset int) (int, error) {
 	if !t.out.busy() {
 		select {
 		case p := <-t.outbound:
@@ -113,6 +122,7 @@ func (t *tunDevice) Read(bufs [][]byte, sizes []int, offset int) (int, error) {
 // Write takes packets that WireGuard has authenticated. Malformed and unwanted ones are dropped: they are the peer's fault, not a
 // failure of the device.
 func (t *tunDevice) Write(bufs [][]byte, offset int) (int, error) {
+	t.tap.Packets(bufs, nil, offset)
 	t.in.deliver(bufs, offset)
 	return len(bufs), nil
 }

@@ -182,3 +182,11 @@ func (i *inside) Listen(ctx context.Context, network, address string) (l net.Lis
 	})
 	return l, err
 }
+
+// Adopt moves a network interface of the calling thread's namespace into this one.
+func (n *Namespace) Adopt(l netlink.Link) error {
+	if err := netlink.LinkSetNsFd(l, int(n.handle)); err != nil {
+		return fmt.Errorf("move %s: %w", l.Attrs().Name, err)
+	}
+	return nil
+}

@@ -16,6 +16,7 @@ import (
 	"golang.zx2c4.com/wireguard/tun"
 
 	"github.com/towpath/towpath/tunnel"
+	"github.com/towpath/towpath/tunnel/capture"
 	"github.com/towpath/towpath/tunnel/internal/iface"
 	"github.com/towpath/towpath/tunnel/internal/reach"
 	"github.com/towpath/towpath/tunnel/internal/wgo"
@@ -27,7 +28,7 @@ const (
 	// DefaultInterface is the name of the interface unless Options say otherwise.
 	DefaultInterface = "tow0"
 	// DefaultFwMark is the mark of the encrypted packets unless Options say otherwise.
-	DefaultFwMark = 0x70770001
+	DefaultFwMark = tunnel.MarkOuter
 )
 
 // closeTimeout bounds the removal of addresses and routes when a device is closed.
@@ -48,6 +49,8 @@ type Options struct {
 	// KeepBlackhole leaves the unreachable routes of the overlay in place when the device is closed, so that other programs' overlay
 	// traffic does not leave in the clear until it is back.
 	KeepBlackhole bool
+	// Tap is shown every packet between WireGuard and the interface; it may be nil.
+	Tap *capture.Tap
 }
 
 // Device is a WireGuard device with a TUN interface. It implements tunnel.Device and tunnel.Stack.
@@ -60,6 +63,7 @@ type Device struct {
 	bind   conn.Bind
 	mark   uint32
 	keep   bool
+	tap    *capture.Tap
 
 	mu     sync.Mutex // held by Configure and Close
 	wg     atomic.Pointer[wgo.Device]
@@ -76,7 +80,7 @@ var (
 
 // New makes a device that does nothing until it is configured.
 func New(o Options) (*Device, error) {
-	d := &Device{log: o.Log, name: o.Interface, linker: o.Linker, bind: o.Bind, mark: o.FwMark, keep: o.KeepBlackhole}
+	d := &Device{log: o.Log, name: o.Interface, linker: o.Linker, bind: o.Bind, mark: o.FwMark, keep: o.KeepBlackhole, tap: o.Tap}
 	if d.log == nil {
 		d.log = slog.New(slog.DiscardHandler)
 	}
@@ -98,7 +102,7 @@ func New(o Options) (*Device, error) {
 	return d, nil
 }
 
-// Configure implements tunnel.Device. The first call creates the interface. Peers that go away lose their sessions before their routes
+// Configure implements tunnel.Device. The first call creates the interface, and so does one after somebody has deleted it. Peers that go away lose their sessions before their routes
 // go, and new peers are known before their routes come; of those, the unreachable ones come first. Connections and listeners that
 // the configuration no longer allows end at once.
 func (d *Device) Configure(ctx context.Context, c tunnel.Config) error {
@@ -118,6 +122,7 @@ func (d *Device) Configure(ctx context.Context, c tunnel.Config) error {
 	if err != nil {
 		return err
 	}
+	d.bury()
 	if d.wg.Load() == nil {
 		if err := d.start(l.MTU); err != nil {
 			return err
@@ -132,12 +137,28 @@ func (d *Device) Configure(ctx context.Context, c tunnel.Config) error {
 	return nil
 }
 
+// bury takes away what is left when somebody has deleted the interface, so that there can be another. What was open through it ends.
+func (d *Device) bury() {
+	wg := d.wg.Load()
+	if wg == nil || !wg.Dead() {
+		return
+	}
+	d.log.Warn("the tunnel's interface is gone; it is made anew")
+	d.open.Enforce(reach.New(tunnel.Config{}))
+	if d.uapi != nil {
+		_ = d.uapi.Close()
+		d.uapi = nil
+	}
+	wg.Close()
+	d.wg.Store(nil)
+}
+
 func (d *Device) start(mtu int) error {
 	t, err := tun.CreateTUN(d.name, mtu)
 	if err != nil {
 		return explain(d.name, err)
 	}
-	d.tun = newQuietTun(t, mtu)
+	d.tun = newQuietTun(t, mtu, d.tap)
 	wg, err := wgo.New(d.tun, d.bind, d.mark, d.log)
 	if err != nil {
 		return err

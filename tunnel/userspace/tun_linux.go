@@ -5,6 +5,8 @@ import (
 
 	"golang.zx2c4.com/wireguard/device"
 	"golang.zx2c4.com/wireguard/tun"
+
+	"github.com/towpath/towpath/tunnel/capture"
 )
 
 // quietTun keeps the interface's own events from WireGuard. It would stop all sessions whenever the link is reported down, which also
@@ -12,6 +14,7 @@ import (
 // is. Up, down and MTU are what the configuration says.
 type quietTun struct {
 	tun.Device
+	tap *capture.Tap
 
 	mu     sync.Mutex
 	mtu    int
@@ -19,8 +22,8 @@ type quietTun struct {
 	closed bool
 }
 
-func newQuietTun(t tun.Device, mtu int) *quietTun {
-	q := &quietTun{Device: t, mtu: min(mtu, device.MaxContentSize), events: make(chan tun.Event, 1)}
+func newQuietTun(t tun.Device, mtu int, tap *capture.Tap) *quietTun {
+	q := &quietTun{Device: t, tap: tap, mtu: min(mtu, device.MaxContentSize), events: make(chan tun.Event, 1)}
 	go q.drain()
 	return q
 }
@@ -32,6 +35,19 @@ func (q *quietTun) drain() {
 	defer q.mu.Unlock()
 	q.closed = true
 	close(q.events)
+}
+
+// Read implements tun.Device.
+func (q *quietTun) Read(bufs [][]byte, sizes []int, offset int) (int, error) {
+	n, err := q.Device.Read(bufs, sizes, offset)
+	q.tap.Packets(bufs[:n], sizes, offset)
+	return n, err
+}
+
+// Write implements tun.Device. The packets are shown before: the interface may join them in place.
+func (q *quietTun) Write(bufs [][]byte, offset int) (int, error) {
+	q.tap.Packets(bufs, nil, offset)
+	return q.Device.Write(bufs, offset)
 }
 
 // Events implements tun.Device.

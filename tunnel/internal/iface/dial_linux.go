@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/towpath/towpath/tunnel"
 	"github.com/towpath/towpath/tunnel/internal/reach"
 )
 
@@ -18,8 +19,8 @@ func keepalive() net.KeepAliveConfig {
 	return net.KeepAliveConfig{Enable: true, Idle: 60 * time.Second, Interval: 15 * time.Second, Count: 4}
 }
 
-// DialContext implements tunnel.Stack for "tcp", "tcp4" and "tcp6". The socket is bound to the interface and an own address. An
-// address that no peer has fails at once; one whose peer does not answer fails when ctx ends.
+// DialContext implements tunnel.Stack for "tcp", "tcp4" and "tcp6". The socket is bound to the interface and an own address, and
+// marked (tunnel.MarkInner). An address that no peer has fails at once; one whose peer does not answer fails when ctx ends.
 func (s *Sockets) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
 	a, err := reach.ParseAddress(network, address)
 	if err != nil {
@@ -84,10 +85,15 @@ func (s *Sockets) ready(ctx context.Context) (*reach.Reach, error) {
 	return can, nil
 }
 
-// bindTo ties a socket to the interface before it is connected.
+// bindTo ties a socket to the interface before it is connected, and marks it so that the firewall knows it by more than its addresses. What a
+// listener accepts has its mark.
 func (s *Sockets) bindTo(_, _ string, c syscall.RawConn) error {
 	var err error
-	if e := c.Control(func(fd uintptr) { err = unix.BindToDevice(int(fd), s.name) }); e != nil {
+	if e := c.Control(func(fd uintptr) {
+		if err = unix.BindToDevice(int(fd), s.name); err == nil {
+			err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_MARK, tunnel.MarkInner)
+		}
+	}); e != nil {
 		return e
 	}
 	return err

@@ -116,10 +116,8 @@ func (d *Device) get() (uapi.Device, error) {
 
 // read has the device write its state to w, which leaves in text what is of interest.
 func (d *Device) read(w io.Writer, text *bytes.Buffer) (uapi.Device, error) {
-	select {
-	case <-d.dev.Wait():
+	if d.Dead() {
 		return uapi.Device{}, fmt.Errorf("WireGuard device: %w", net.ErrClosed)
-	default:
 	}
 	if err := d.dev.IpcGetOperation(w); err != nil {
 		return uapi.Device{}, fmt.Errorf("read the state of WireGuard: %w", err)
@@ -181,6 +179,16 @@ func report(s uapi.Device) (st tunnel.Status, err error) {
 		st.Peers[i] = p.PeerStatus
 	}
 	return st, nil
+}
+
+// Dead reports whether the device has ended by itself, because its TUN device did.
+func (d *Device) Dead() bool {
+	select {
+	case <-d.dev.Wait():
+		return true
+	default:
+		return false
+	}
 }
 
 // Serve answers one connection of the configuration protocol, as wg(8) opens it, and closes it.

@@ -6,6 +6,8 @@ import (
 	"os"
 
 	"github.com/towpath/towpath/gateway"
+	"github.com/towpath/towpath/tunnel"
+	"github.com/towpath/towpath/tunnel/capture"
 	"github.com/towpath/towpath/tunnel/kernel"
 	"github.com/towpath/towpath/tunnel/netstack"
 	"github.com/towpath/towpath/tunnel/userspace"
@@ -26,17 +28,19 @@ const (
 //
 // On a machine's own network stack the overlay stays unreachable after the process has ended, in order or not: what is meant for the tunnel
 // must not leave by another way because a service was stopped.
-func Device(backend, iface string, log *slog.Logger) (gateway.Device, string, error) {
-	return device(backend, iface, true, log)
+//
+// Tap is shown all packets; it may be nil.
+func Device(backend, iface string, tap *capture.Tap, log *slog.Logger) (gateway.Device, string, error) {
+	return device(backend, iface, true, tap, log)
 }
 
 // DialDevice is Device for a person's computer: there the overlay is reachable again, by whatever way there is, once the process has ended
 // in order.
-func DialDevice(backend, iface string, log *slog.Logger) (gateway.Device, string, error) {
-	return device(backend, iface, false, log)
+func DialDevice(backend, iface string, tap *capture.Tap, log *slog.Logger) (gateway.Device, string, error) {
+	return device(backend, iface, false, tap, log)
 }
 
-func device(backend, iface string, keep bool, log *slog.Logger) (gateway.Device, string, error) {
+func device(backend, iface string, keep bool, tap *capture.Tap, log *slog.Logger) (gateway.Device, string, error) {
 	why := "asked for"
 	if backend == Auto {
 		backend, why = look().choose()
@@ -44,7 +48,7 @@ func device(backend, iface string, keep bool, log *slog.Logger) (gateway.Device,
 	why = backend + ", " + why
 	switch backend {
 	case Netstack:
-		d, err := netstack.New(netstack.Options{Log: log, Name: iface, Socket: iface})
+		d, err := netstack.New(netstack.Options{Log: log, Name: iface, Socket: iface, FwMark: tunnel.MarkOuter, Tap: tap})
 		if err != nil {
 			return nil, "", fmt.Errorf("make the netstack tunnel: %w", err)
 		}
@@ -59,13 +63,19 @@ func device(backend, iface string, keep bool, log *slog.Logger) (gateway.Device,
 		if err := kernel.CleanUp(iface); err != nil {
 			return nil, "", err
 		}
-		d, err := userspace.New(userspace.Options{Log: log, Interface: iface, KeepBlackhole: keep})
+		d, err := userspace.New(userspace.Options{Log: log, Interface: iface, KeepBlackhole: keep, Tap: tap})
 		if err != nil {
 			return nil, "", fmt.Errorf("make the userspace tunnel: %w", err)
 		}
 		return d, why, nil
 	}
 	return nil, "", fmt.Errorf("there is no backend %q: use %s, %s, %s or %s", backend, Auto, Kernel, Userspace, Netstack)
+}
+
+// Tapped reports whether a device shows its packets to a tap: the kernel's own shows them to nobody.
+func Tapped(d gateway.Device) bool {
+	_, kernels := d.(*kernel.Device)
+	return !kernels
 }
 
 // machine is what decides about the backend.

@@ -29,7 +29,7 @@ func TestChoose(t *testing.T) {
 func TestDeviceSaysWhichAndWhy(t *testing.T) {
 	log := slog.New(slog.DiscardHandler)
 	for _, backend := range []string{Kernel, Userspace, Netstack} {
-		d, why, err := Device(backend, "towbox0", log)
+		d, why, err := Device(backend, "towbox0", nil, log)
 		if err != nil {
 			t.Fatal(err)
 		}

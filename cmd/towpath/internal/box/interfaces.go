@@ -32,15 +32,12 @@ var containers = regexp.MustCompile(`^(docker|podman|cni|virbr|lxcbr|lxdbr|incus
 // address that only a provider gives, a public or a carrier-grade one, is towards the internet whatever interface has it: a LAN often has
 // public IPv6 beside private IPv4.
 func classify(list []iface) (f wire.Facts) {
-	inside := slices.ContainsFunc(list, func(i iface) bool {
-		return !i.gateway && !containers.MatchString(i.name) && slices.ContainsFunc(i.prefixes, private)
-	})
 	for _, i := range list {
 		for _, p := range i.prefixes {
 			switch {
 			case containers.MatchString(i.name):
 				f.Containers = append(f.Containers, p)
-			case i.gateway && inside, !private(p):
+			case towardsInternet(i, list), !private(p):
 				f.WANs = append(f.WANs, p)
 			default:
 				f.LANs = append(f.LANs, p)
