@@ -48,6 +48,9 @@ func (x *Index) Compile(id provisioning.NodeID, now, expires time.Time) (wire.Ne
 		Offers:  x.offers(node, site),
 		Uses:    x.uses(node, site),
 	}
+	if node.Kind == wire.Gateway {
+		m.LANTLS = site.LANTLS
+	}
 	m.Hub.Endpoints, m.Hub.URLs, m.Hub.Seal = slices.Clone(m.Hub.Endpoints), slices.Clone(m.Hub.URLs), slices.Clone(m.Hub.Seal)
 	if err := checkDisjoint(m); err != nil {
 		return wire.NetMap{}, fmt.Errorf("node %s: %w", id, err)
