@@ -45,6 +45,7 @@ func (g *Gateway) checkClock() { g.tellClock(g.clock.Check(time.Time{})) }
 
 func (g *Gateway) tellClock(l clock.Look) {
 	now := time.Now()
+	g.lanTLS.floor.Store(&l.Floor)
 	if l.Past() {
 		if g.health.Raise(codeClock, health.Error, fmt.Sprintf(
 			"this box's clock says %s, but it was already %s before: peers refuse handshakes from the past until the clock is right; set it, or enable time synchronization",

@@ -101,6 +101,7 @@ type Gateway struct {
 	instance string
 	started  time.Time
 	hl7      reconcile.HL7
+	lanTLS   *lanTLS
 
 	// tried is what was applied last, from triedMap, as far as possible. Both are the loop's.
 	tried    reconcile.Desired
@@ -147,9 +148,13 @@ func New(opt Options) (*Gateway, error) {
 	if g.hl7, err = openHL7(opt); err != nil {
 		return nil, err
 	}
+	if g.lanTLS, err = openLANTLS(opt); err != nil {
+		return nil, err
+	}
 	g.runner = reconcile.NewRunner(reconcile.RunnerConfig{
 		Device: opt.Device, Firewall: opt.Guard.Firewall, LANNet: g.lan, OverlayNet: opt.Device, Queue: opt.Spool, HL7: g.hl7, Health: &g.health,
-		Log: opt.Log, OnSession: g.sessions.add,
+		LANTLS: reconcile.LANTLS{Book: g.lanTLS.book, Certificates: g.lanTLS},
+		Log:    opt.Log, OnSession: g.sessions.add,
 	})
 	held, err := wire.NewHeld(m)
 	if err != nil {
@@ -164,6 +169,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 	g.checkClock()
 	defer g.coord.Close()
 	defer func() { _ = g.hl7.Ledger.Close() }()
+	defer g.saveDevices()
 	follower := control.Follower{Coordinator: g.coord, Have: g.have, Beat: g.beat, Frame: g.frame, State: g.connection, Log: g.opt.Log}
 
 	// The loop stops the runner itself, after everything that could still change it.
@@ -216,6 +222,7 @@ func (g *Gateway) loop(ctx context.Context) error {
 			}
 		case <-floor.C:
 			g.checkClock()
+			g.saveDevices()
 		case <-look.C:
 			g.look()
 		}

@@ -52,6 +52,7 @@ func (g *Gateway) observe(ctx context.Context) bool {
 	g.observeHL7(now)
 	g.observeDICOM(now)
 	g.observePolls(now)
+	g.observeLANTLS(m)
 	g.observeExpiry(m, now)
 	return true
 }
@@ -129,7 +130,7 @@ func (g *Gateway) reportLoop(ctx context.Context, c control.Coordinator) error {
 	}
 }
 
-// news is what of a report makes it worth sending at once: another set of Conditions, something parked, other networks, an error. Which map
+// news is what of a report makes it worth sending at once: another set of Conditions, something parked, other networks, a device that was not there or speaks otherwise, an error. Which map
 // is in force the heartbeats say already, and a queue that fills and empties is none.
 func news(r wire.Report) string {
 	var b strings.Builder
@@ -141,6 +142,11 @@ func news(r wire.Report) string {
 		fmt.Fprintln(&b, q.Name, q.Parked)
 	}
 	fmt.Fprintln(&b, r.Facts.LANs, r.Facts.WANs, r.Facts.Containers)
+	if l := r.Facts.LANTLS; l != nil {
+		for _, d := range l.Devices {
+			fmt.Fprintln(&b, d.Source, d.Calling, d.Service, d.Cleartext > 0, d.TLS > 0, d.Refused > 0)
+		}
+	}
 	return b.String()
 }
 
@@ -150,6 +156,7 @@ func (g *Gateway) report() (wire.Report, bool) {
 	r := wire.Report{Format: wire.Format, Applied: beat.Applied, ApplyError: beat.ApplyError, Facts: g.facts}
 	connected := g.link.Connected
 	g.mu.Unlock()
+	r.Facts.LANTLS = g.lanReport()
 	for _, c := range g.health.List() {
 		r.Conditions = append(r.Conditions, wire.Condition{Code: c.Code, Severity: string(c.Severity), Message: c.Message, Since: c.Since})
 	}

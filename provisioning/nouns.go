@@ -30,7 +30,9 @@ type Site struct {
 	Title string
 	// Endpoint is the host:port at which the Site's gateway can be reached from outside; empty for a Site that only calls out.
 	Endpoint string
-	Created  time.Time
+	// LANTLS is how its LAN is protected; nil for cleartext only.
+	LANTLS  *wire.LANTLS
+	Created time.Time
 }
 
 // NodeState says whether a Node takes part in the network. Only active ones are in maps and may talk to the hub.

@@ -27,6 +27,7 @@ func (s Site) Validate() error {
 		checkChoice("kind of site", s.Kind, wire.Clinic, wire.Center),
 		checkTitle(s.Title),
 		s.checkEndpoint(),
+		CheckLANTLS(s.LANTLS),
 	)
 }
 

@@ -53,6 +53,9 @@ func Serve(ctx context.Context, path string, g Gateway, q Queues) error {
 	})
 	handleQueues(mux, q)
 	handleInspector(mux, g)
+	if c, ok := g.(Certificates); ok {
+		handleCertificates(mux, c)
+	}
 	srv := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}
 	stop := context.AfterFunc(ctx, func() { _ = srv.Close() })
 	defer stop()

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
-	"strconv"
 	"time"
 
 	"github.com/towpath/towpath/provisioning/wire"
@@ -46,6 +45,8 @@ type Desired struct {
 	Polls []Poll
 	// Returns are where acknowledgments of messages go that the Site sent, in the order of the map.
 	Returns []Return
+	// LANTLS is how the LAN is protected; nil for cleartext only.
+	LANTLS *wire.LANTLS
 	// Problems are parts of the map that make no sense by themselves and were left out.
 	Problems []Problem
 }
@@ -64,7 +65,9 @@ type Listener struct {
 	Side     Side
 	Address  string
 	Protocol wire.Protocol
-	Routes   []Route
+	// TLS is on the LAN side only.
+	TLS    bool
+	Routes []Route
 	// Allow limits who may connect; empty on the LAN side only, where it means everybody.
 	Allow []netip.Prefix
 }
@@ -79,6 +82,8 @@ type Route struct {
 	Queue  string
 	Target string
 	Via    Side
+	// TLS is how Target is reached, if it is on the LAN; the zero value is in cleartext.
+	TLS wire.TLSTarget
 	// Folder is set for Routes whose messages become files.
 	Folder string
 	// HL7 are the options of an HL7 Service. Once is set on the Service's own side of a queued one.
@@ -97,6 +102,7 @@ type Delivery struct {
 	From netip.Addr
 	// LAN is set instead of Target for what goes to host:port of the own Site, Folder for what becomes files.
 	LAN, Folder string
+	TLS         wire.TLSTarget
 	HL7         wire.HL7Options
 }
 
@@ -120,13 +126,17 @@ func Compile(m wire.NetMap, l Local) (Desired, error) {
 		return Desired{}, err
 	}
 	d.Tunnel = t
-	c := compiler{own: t.Addresses, peers: m.Peers, self: m.Self, lan: append([]netip.Addr{l.LANAddress}, l.LANAlso...)}
+	c := compiler{own: t.Addresses, peers: m.Peers, self: m.Self, lan: append([]netip.Addr{l.LANAddress}, l.LANAlso...), lanTLS: m.LANTLS}
 	for _, o := range m.Offers {
 		c.offer(o)
 	}
 	for _, u := range m.Uses {
 		c.use(u)
 	}
+	for _, u := range c.taken { // after all cleartext ones, whose ports are older
+		c.useTLS(u.use, u.route)
+	}
+	d.LANTLS = m.LANTLS
 	d.Listeners, d.Deliveries, d.Polls, d.Returns, d.Problems = c.listeners, c.deliveries, c.polls, c.returns, c.problems
 	slices.SortFunc(d.Listeners, func(a, b Listener) int {
 		return cmp.Or(cmp.Compare(a.Side, b.Side), cmp.Compare(a.Address, b.Address))
@@ -190,6 +200,8 @@ type compiler struct {
 	peers      []wire.Peer
 	self       wire.Self
 	lan        []netip.Addr
+	lanTLS     *wire.LANTLS
+	taken      []taken
 	listeners  []Listener
 	deliveries []Delivery
 	polls      []Poll
@@ -256,12 +268,24 @@ func (c *compiler) use(u wire.Use) {
 		c.problem(u.Service, "mode %q is not known to this build", u.Mode)
 		return
 	}
-	for _, a := range c.lan {
-		addr := ":" + strconv.Itoa(int(u.LANPort))
-		if a.IsValid() && !a.IsUnspecified() {
-			addr = netip.AddrPortFrom(a, u.LANPort).String()
+	for _, addr := range c.lanAddresses(u.LANPort) {
+		c.listenLAN(addr, u.Protocol, false, r)
+	}
+	c.taken = append(c.taken, taken{u, r})
+}
+
+// taken is a Use that has a listener.
+type taken struct {
+	use   wire.Use
+	route Route
+}
+
+func (c *compiler) listenLAN(addr string, p wire.Protocol, overTLS bool, r Route) {
+	c.listen(LAN, addr, p, nil, r)
+	for i := range c.listeners {
+		if l := &c.listeners[i]; l.Side == LAN && l.Address == addr {
+			l.TLS = overTLS
 		}
-		c.listen(LAN, addr, u.Protocol, nil, r)
 	}
 }
 

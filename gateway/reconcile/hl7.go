@@ -37,7 +37,7 @@ func ReturnQueueName(service string) string { return string(wire.HL7) + ".return
 
 // offered is the Route from the overlay to a Service of the own Site.
 func (c *compiler) offered(o wire.Offer) Route {
-	r := Route{Service: o.Service, AETitle: o.AETitle, Mode: wire.PassThrough, Target: o.Target, Via: LAN, HL7: o.HL7}
+	r := Route{Service: o.Service, AETitle: o.AETitle, Mode: wire.PassThrough, Target: o.Target, Via: LAN, TLS: c.lanTLS.Target(o.Service), HL7: o.HL7}
 	folder, is := strings.CutPrefix(o.Target, wire.FolderTarget)
 	if is && o.Protocol == wire.HL7 {
 		r.Target, r.Folder = "", folder
@@ -45,7 +45,7 @@ func (c *compiler) offered(o wire.Offer) Route {
 	// What a queue delivers comes again when its answer was lost; what is passed through comes again when somebody asks again.
 	r.Once = o.Protocol == wire.HL7 && o.Mode == wire.Queued
 	if o.Protocol == wire.HL7 && o.HL7.Acks {
-		d := Delivery{Queue: ReturnQueueName(o.Service), Service: o.Service, Protocol: wire.HL7, LAN: r.Target, Folder: r.Folder, HL7: o.HL7}
+		d := Delivery{Queue: ReturnQueueName(o.Service), Service: o.Service, Protocol: wire.HL7, LAN: r.Target, Folder: r.Folder, TLS: r.TLS, HL7: o.HL7}
 		c.deliveries = append(c.deliveries, d)
 		c.returns = append(c.returns, Return{Receiver: o.Receiver, Queue: d.Queue})
 	}
@@ -53,7 +53,7 @@ func (c *compiler) offered(o wire.Offer) Route {
 }
 
 func (r *Runner) hl7Router(l Listener) (*hl7.Router, error) {
-	cfg := hl7.RouterConfig{Queue: r.cfg.Queue, Ledger: r.cfg.HL7.Ledger, Counters: r.cfg.HL7.Counters, Log: r.cfg.Log}
+	cfg := hl7.RouterConfig{Queue: r.cfg.Queue, Ledger: r.cfg.HL7.Ledger, Counters: r.cfg.HL7.Counters, Log: r.cfg.Log, Admit: r.door.admit(l)}
 	for _, x := range l.Routes {
 		route := hl7.Route{Service: x.Service, Receiver: x.Receiver, Types: x.HL7.TypeList(), AckTimeout: seconds(x.HL7.AckTimeout)}
 		if l.Side == LAN {
@@ -73,7 +73,7 @@ func (r *Runner) hl7Router(l Listener) (*hl7.Router, error) {
 		case x.Mode == wire.Queued:
 			route.Mode, route.QueueName = hl7.Queued, x.Queue
 		default:
-			route.Mode, route.Target, route.Network, route.Once = hl7.PassThrough, x.Target, r.network(x.Via), x.Once
+			route.Mode, route.Target, route.Network, route.Once = hl7.PassThrough, x.Target, r.way(x), x.Once
 			if l.Side == LAN {
 				route.AckTimeout = farTimeout(x.HL7)
 			}
@@ -97,7 +97,7 @@ func (r *Runner) hl7Sink(d Delivery) spool.Sink {
 	}
 	cfg.AckTimeout = farTimeout(d.HL7)
 	if d.LAN != "" {
-		cfg.Network, cfg.Target, cfg.Commit, cfg.AckTimeout = r.cfg.LANNet, d.LAN, d.HL7.CommitTarget, seconds(d.HL7.AckTimeout)
+		cfg.Network, cfg.Target, cfg.Commit, cfg.AckTimeout = r.reach(d.TLS), d.LAN, d.HL7.CommitTarget, seconds(d.HL7.AckTimeout)
 	}
 	return hl7.NewSink(cfg)
 }

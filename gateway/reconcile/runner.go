@@ -28,7 +28,7 @@ const (
 	CodeTunnel   = "tunnel-config"
 )
 
-// RunnerConfig is what a Runner works on. All fields are required but Firewall, HL7 and OnSession.
+// RunnerConfig is what a Runner works on. All fields are required but Firewall, HL7, LANTLS and OnSession.
 type RunnerConfig struct {
 	Device tunnel.Device
 	// Firewall is the third lock; nil where a Device has no interface that packets could leave by.
@@ -37,6 +37,7 @@ type RunnerConfig struct {
 	LANNet, OverlayNet proxy.Network
 	Queue              Queue
 	HL7                HL7
+	LANTLS             LANTLS
 	Health             *health.Set
 	Log                *slog.Logger
 	// OnSession hears of every ended session.
@@ -58,6 +59,7 @@ type Runner struct {
 	fence filter.Ruleset
 	// unfenced means that this machine has no firewall.
 	unfenced bool
+	door     lanDoor
 }
 
 // running is one listener with the specification it is up for.
@@ -77,10 +79,12 @@ func (r *running) stop() {
 
 // NewRunner returns a Runner that runs nothing yet.
 func NewRunner(cfg RunnerConfig) *Runner {
-	return &Runner{
+	r := &Runner{
 		cfg: cfg, listeners: map[string]*running{}, deliveries: map[string]*delivery{}, polls: map[string]*polling{},
 		folders: folders{cfg: cfg, open: map[string]*hl7.Folder{}}, returns: hl7.NewReturns(cfg.Queue, cfg.HL7.Ledger),
 	}
+	r.door.LANTLS = cfg.LANTLS
+	return r
 }
 
 // Apply makes d true as far as possible: first the firewall, tight, then the device, then what listens, then what delivers, and the firewall as
@@ -104,6 +108,7 @@ func (r *Runner) Apply(ctx context.Context, d Desired) error {
 		return fmt.Errorf("configure the tunnel: %w", err)
 	}
 	r.cfg.Health.Clear(CodeTunnel)
+	r.applyLANTLS(d)
 	err := r.applyListeners(ctx, d.Listeners)
 	r.applyHL7(d)
 	r.applyDeliveries(ctx, d.Deliveries)
@@ -151,7 +156,7 @@ func (r *Runner) updateLocked(run *running, spec Listener) bool {
 	if reflect.DeepEqual(spec, old) {
 		return true
 	}
-	if spec.Address != old.Address || spec.Protocol != old.Protocol || (len(spec.Allow) == 0) != (len(old.Allow) == 0) {
+	if spec.Address != old.Address || spec.Protocol != old.Protocol || spec.TLS != old.TLS || (len(spec.Allow) == 0) != (len(old.Allow) == 0) {
 		return false
 	}
 	for _, x := range old.Routes {
@@ -234,11 +239,19 @@ func listenError(l Listener, err error) error {
 }
 
 func (r *Runner) handler(l Listener) (proxy.Handler, error) {
+	h, err := r.plainHandler(l)
+	if err != nil {
+		return nil, err
+	}
+	return r.door.wrap(l, h)
+}
+
+func (r *Runner) plainHandler(l Listener) (proxy.Handler, error) {
 	switch l.Protocol {
 	case wire.DICOM:
-		cfg := dicom.RouterConfig{Queue: r.cfg.Queue, Log: r.cfg.Log}
+		cfg := dicom.RouterConfig{Queue: r.cfg.Queue, Log: r.cfg.Log, Admit: r.door.admit(l)}
 		for _, x := range l.Routes {
-			route := dicom.Route{Service: x.Service, AETitle: x.AETitle, Mode: dicom.PassThrough, Target: x.Target, Network: r.network(x.Via)}
+			route := dicom.Route{Service: x.Service, AETitle: x.AETitle, Mode: dicom.PassThrough, Target: x.Target, Network: r.way(x)}
 			if x.Mode == wire.Queued {
 				route = dicom.Route{Service: x.Service, AETitle: x.AETitle, Mode: dicom.Queued, QueueName: x.Queue}
 			}
@@ -256,6 +269,14 @@ func (r *Runner) network(s Side) proxy.Network {
 		return r.cfg.OverlayNet
 	}
 	return r.cfg.LANNet
+}
+
+// way is the Network by which a Route's target is dialed.
+func (r *Runner) way(x Route) proxy.Network {
+	if x.Via == LAN {
+		return r.reach(x.TLS)
+	}
+	return r.network(x.Via)
 }
 
 // ListenerStatus is one running listener and what goes on there.

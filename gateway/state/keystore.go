@@ -33,8 +33,8 @@ func WithSealer(s Sealer) Option { return func(d *Dir) { d.sealer = s } }
 // WithUnsealer has keys that s sealed read, and none written: it is for moving keys out of s.
 func WithUnsealer(s Sealer) Option { return func(d *Dir) { d.unsealers = append(d.unsealers, s) } }
 
-// Reseal moves all keys to the current key store: those of the identity or, before enrolment, the pending one. It replaces that one
-// file and removes none. The disk may still hold the blocks of the old file, so keys that were in a file are best rotated afterwards.
+// Reseal moves all keys to the current key store: those of the identity or, before enrolment, the pending one, and then those of
+// secrets. It replaces each file whole and removes none. The disk may still hold the blocks of the old file, so keys that were in a file are best rotated afterwards.
 func (d *Dir) Reseal() error {
 	d.keys.Lock()
 	defer d.keys.Unlock()
@@ -57,7 +57,10 @@ func (d *Dir) Reseal() error {
 			return err
 		}
 	}
-	return d.writeIdentity(j)
+	if err := d.writeIdentity(j); err != nil {
+		return err
+	}
+	return d.resealSecrets()
 }
 
 func (d *Dir) resealPending() error {
@@ -173,6 +176,11 @@ func (d *Dir) checkStores() error {
 			return err
 		}
 		texts = []string{text}
+	}
+	for _, name := range secrets() {
+		if j, err := d.readSecret(name); err == nil {
+			texts = append(texts, j.Key)
+		}
 	}
 	for _, text := range texts {
 		if name := storeOf(text); name != FileStore {

@@ -39,6 +39,7 @@ func Handler(c *coordinator.Coordinator, actor func(*http.Request) string, log *
 	s.planChanges()
 	s.mappings()
 	s.sites()
+	s.lanTLS()
 	s.tokens()
 	s.services()
 	s.grants()

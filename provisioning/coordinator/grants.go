@@ -46,6 +46,10 @@ func (c *Coordinator) Allow(ctx context.Context, actor, service, site string, la
 		if err := mayUse(owner, user); err != nil {
 			return "", "", err
 		}
+		if isTLSPort(user, port) {
+			return "", "", provisioning.Errorf(provisioning.Conflict, "at site %s, port %d is for TLS", user.Name, port).
+				WithHint("choose another port for cleartext")
+		}
 		if err := doorIsFree(tx, v, user, port); err != nil {
 			return "", "", err
 		}

@@ -52,6 +52,7 @@ func cleanFacts(f wire.Facts) wire.Facts {
 		Version:  clean(f.Version, maxShort),
 	}
 	out.LANs, out.WANs, out.Containers = cleanPrefixes(f.LANs), cleanPrefixes(f.WANs), cleanPrefixes(f.Containers)
+	out.LANTLS = cleanLANReport(f.LANTLS)
 	return out
 }
 

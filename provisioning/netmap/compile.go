@@ -49,6 +49,9 @@ func (x *Index) Compile(id provisioning.NodeID, now, expires time.Time) (wire.Ne
 		Offers:  x.offers(node, home),
 		Uses:    x.uses(node, home),
 	}
+	if node.Kind == wire.Gateway {
+		m.LANTLS = home.LANTLS
+	}
 	m.Hub.Endpoints, m.Hub.URLs, m.Hub.Seal = slices.Clone(m.Hub.Endpoints), slices.Clone(m.Hub.URLs), slices.Clone(m.Hub.Seal)
 	if err := checkDisjoint(m); err != nil {
 		return wire.NetMap{}, fmt.Errorf("node %s: %w", id, err)

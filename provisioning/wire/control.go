@@ -66,6 +66,8 @@ type Facts struct {
 	WANs []netip.Prefix `json:"wans,omitempty"`
 	// Containers are those of bridges that container and virtualization software has made on the box.
 	Containers []netip.Prefix `json:"containers,omitempty"`
+	// LANTLS is how the LAN is protected; nil for a box that does not tell.
+	LANTLS *LANReport `json:"lan_tls,omitempty"`
 }
 
 // EnrollResponse is what the coordinator seals back. Exactly one of Error, NetMap and Wait is set.

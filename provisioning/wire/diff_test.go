@@ -83,7 +83,8 @@ func netMap(t *rapid.T, label string) wire.NetMap {
 		Self:    wire.Self{Node: "n", Site: rapid.SampledFrom([]string{"a", `x"generation":"self":<`}).Draw(t, label+" self"), Address: netip.MustParseAddr("10.0.0.9")},
 		Hub:     wire.Hub{Endpoints: rapid.SampledFrom([][]string{nil, {}, {"a:1"}}).Draw(t, label+" hub"), Seal: rapid.SampledFrom([][]byte{nil, {1}, {2}}).Draw(t, label+" seal")},
 		Overlay: prefixes(t, label+" overlay"), Peers: list(t, label+" peers", peers), Offers: list(t, label+" offers", offers),
-		Uses: list(t, label+" uses", uses),
+		Uses:   list(t, label+" uses", uses),
+		LANTLS: rapid.SampledFrom([]*wire.LANTLS{nil, {}, {DICOMPort: 2762, Cleartext: []wire.CleartextRule{{Service: "pacs", Until: at}}}}).Draw(t, label+" lan"),
 	}
 }
 

@@ -10,7 +10,7 @@ import (
 // Format is the number of the contract this build speaks.
 //
 //	1  2026-11  enrolment, watch, report, complete NetMaps; former addresses, further places of a Service, WANs and containers in Facts,
-//	            options of HL7 Services
+//	            options of HL7 Services, protection of the LAN
 const Format = 1
 
 // SiteKind says what a Site is for.
@@ -87,6 +87,8 @@ type NetMap struct {
 	Peers   []Peer         `json:"peers,omitempty"`
 	Offers  []Offer        `json:"offers,omitempty"`
 	Uses    []Use          `json:"uses,omitempty"`
+	// LANTLS is nil where everything on the LAN is in cleartext.
+	LANTLS *LANTLS `json:"lan_tls,omitempty"`
 
 	// Delegated is set by Signed.Open for a map that the network's key has not signed itself: then only what its Members cover is to be
 	// believed, see Restrict.

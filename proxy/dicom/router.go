@@ -38,6 +38,9 @@ type RouterConfig struct {
 	Limits Limits
 	// Commitments, if not nil, takes the storage commitment reports that archives send to queued routes.
 	Commitments *Commitments
+	// Admit, if not nil, is asked before an association is served, by the connection, the Service and the calling AE title. It returns ""
+	// or why the association is rejected for good.
+	Admit func(c net.Conn, service, calling string) string
 	// Log may be nil.
 	Log *slog.Logger
 	// HoldFor is how long a PassThrough route may take to connect and get its answer. 0 means DefaultHoldFor.
@@ -87,7 +90,12 @@ func (r *Router) Serve(ctx context.Context, c net.Conn) proxy.Result {
 	switch {
 	case !ok:
 		return refuse(ctx, in, res, pdu.UserCalledAE, unknownAE(in.RQ.CalledAE, r.known))
-	case route.Mode == PassThrough:
+	case r.cfg.Admit != nil:
+		if why := r.cfg.Admit(c, route.Service, res.Calling); why != "" {
+			return refuse(ctx, in, res, pdu.UserNoReason, why)
+		}
+	}
+	if route.Mode == PassThrough {
 		return r.passThrough(ctx, c, in, route, res)
 	}
 	p := &provider{limits: r.cfg.Limits, log: r.cfg.Log, commitments: r.cfg.Commitments, open: func(o object) (storeWriter, error) {

@@ -31,6 +31,9 @@ type RouterConfig struct {
 	Ledger *Ledger
 	// Counters count what is unusual. They may be nil.
 	Counters *Counters
+	// Admit, if not nil, is asked before a message is taken, by the connection, the Service and the sender. It returns "" or why the connection
+	// is closed without an answer.
+	Admit func(c net.Conn, service, calling string) string
 	// Log may be nil.
 	Log *slog.Logger
 }
@@ -43,6 +46,7 @@ type Router struct {
 	ackTimeout time.Duration
 	ledger     *Ledger
 	counters   *Counters
+	admit      func(c net.Conn, service, calling string) string
 	log        *slog.Logger
 }
 
@@ -55,7 +59,7 @@ func NewRouter(cfg RouterConfig) (*Router, error) {
 	}
 	r := &Router{
 		routes: slices.Clone(cfg.Routes), queue: cfg.Queue, limits: cfg.Limits.withDefaults(), ackTimeout: cfg.AckTimeout,
-		ledger: cfg.Ledger, counters: cfg.Counters, log: cfg.Log,
+		ledger: cfg.Ledger, counters: cfg.Counters, admit: cfg.Admit, log: cfg.Log,
 	}
 	if r.ackTimeout <= 0 {
 		r.ackTimeout = DefaultAckTimeout
@@ -71,7 +75,7 @@ func NewRouter(cfg RouterConfig) (*Router, error) {
 func (r *Router) Serve(ctx context.Context, c net.Conn) proxy.Result {
 	inner, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	s := &session{router: r, near: newLink(c, r.limits), far: map[int]*farLink{}, stop: cancel}
+	s := &session{router: r, conn: c, near: newLink(c, r.limits), far: map[int]*farLink{}, stop: cancel}
 	defer s.closeFar()
 	defer s.near.interrupt(inner)()
 	for {
@@ -90,6 +94,7 @@ func (r *Router) Serve(ctx context.Context, c net.Conn) proxy.Result {
 // session is one connection from a sender.
 type session struct {
 	router *Router
+	conn   net.Conn
 	near   *link
 	far    map[int]*farLink // by index of the route
 	stop   context.CancelCauseFunc
@@ -172,7 +177,22 @@ func (s *session) message(ctx context.Context, msg []byte) error {
 	if reason != "" {
 		return s.refuse(h, AR, reason)
 	}
+	if why := s.admitted(w); why != "" {
+		return &end{outcome: proxy.OutcomeRefused, detail: why}
+	}
 	return s.take(ctx, w, h, msg)
+}
+
+// admitted asks whether this sender may use the way like this; "" if it may.
+func (s *session) admitted(w way) string {
+	if s.router.admit == nil {
+		return ""
+	}
+	i := w.main
+	if i < 0 {
+		i = w.copies[0]
+	}
+	return s.router.admit(s.conn, s.router.routes[i].Service, s.res.Calling)
 }
 
 // take goes the way of a message.

@@ -45,6 +45,10 @@ func testSites(t *testing.T, s store.Store) {
 	})
 	changed := made[0]
 	changed.Name, changed.Title, changed.Endpoint, changed.Kind = "bonn", "Zentrum", "", wire.Center
+	changed.LANTLS = &wire.LANTLS{
+		DICOMPort: 2762, Names: []string{"gateway.local"}, Ports: map[string]uint16{"pacs": 2763},
+		Cleartext: []wire.CleartextRule{{Device: netip.MustParsePrefix("192.168.1.40/32"), Until: now().Truncate(time.Second)}, {}},
+	}
 	update(t, s, func(tx store.Tx) error { return tx.Sites().Update(changed) })
 	view(t, s, func(tx store.Tx) error {
 		got, err := tx.Sites().ByName("bonn")

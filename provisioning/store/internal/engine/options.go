@@ -54,3 +54,12 @@ func scanOptions(src, to any) error {
 	}
 	return nil
 }
+
+// LANTLSText is what the column of a Site holds: a JSON object, or null.
+func LANTLSText(t *wire.LANTLS) string {
+	b, err := json.Marshal(t)
+	if err != nil {
+		panic("how a site's LAN is protected cannot be written: " + err.Error()) // strings, numbers, prefixes and sane times always can
+	}
+	return string(b)
+}

@@ -1,0 +1,2 @@
+-- How the LAN of a site is protected: an object in JSON, or null for cleartext only. Nothing is asked of it here.
+ALTER TABLE sites ADD COLUMN lan_tls TEXT NOT NULL DEFAULT 'null';
