@@ -21,6 +21,7 @@ import (
 	"github.com/towpath/towpath/gateway/reconcile"
 	"github.com/towpath/towpath/gateway/state"
 	"github.com/towpath/towpath/provisioning/wire"
+	"github.com/towpath/towpath/proxy/dicom"
 	"github.com/towpath/towpath/proxy/spool"
 	"github.com/towpath/towpath/tunnel"
 )
@@ -96,6 +97,12 @@ type Gateway struct {
 	instance string
 	started  time.Time
 	hl7      reconcile.HL7
+	twins    *twins
+	devices  *dicom.Devices
+
+	devicesSaving sync.Mutex // guards what follows, of devices
+	devicesSaved  int
+	devicesAt     time.Time
 
 	changed chan struct{} // a new map is in place
 	up      chan struct{} // closed when the first map was applied, as far as possible
@@ -138,8 +145,9 @@ func New(opt Options) (*Gateway, error) {
 	if g.hl7, err = openHL7(opt); err != nil {
 		return nil, err
 	}
+	g.twins, g.devices = newTwins(g), openDevices(opt)
 	g.runner = reconcile.NewRunner(reconcile.RunnerConfig{
-		Device: opt.Device, LANNet: g.lan, OverlayNet: opt.Device, Queue: opt.Spool, HL7: g.hl7, Health: &g.health,
+		Device: opt.Device, LANNet: g.lan, OverlayNet: opt.Device, Queue: opt.Spool, HL7: g.hl7, Twins: g.twins.all, Devices: g.devices, Health: &g.health,
 		Log: opt.Log, OnSession: g.sessions.add,
 	})
 	held, err := wire.NewHeld(m)
@@ -167,6 +175,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 	})
 	group.Go(func() error { return g.reportLoop(ctx, g.coord) })
 	group.Go(func() error { return g.standingLoop(ctx) })
+	group.Go(func() error { return g.twins.loop(ctx) })
 	group.Go(func() error {
 		return localapi.Serve(ctx, g.opt.Dir.Path(state.SocketFile), g, localapi.QueuesOf(g.opt.Spool))
 	})
@@ -215,6 +224,7 @@ func (g *Gateway) loop(ctx context.Context) error {
 // apply makes the newest map true as far as possible and reports whether nothing is left to try again.
 func (g *Gateway) apply(ctx context.Context) bool {
 	m, key := g.current()
+	g.devices.Decide(decisionsOf(m))
 	g.lan.Bar(m.Overlay)
 	g.checkNetworks(m.Overlay)
 	endpoints, complete := g.resolve(ctx, m)

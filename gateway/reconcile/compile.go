@@ -34,7 +34,9 @@ type Local struct {
 // Desired is what has to run on the box.
 type Desired struct {
 	Generation uint64
-	Tunnel     tunnel.Config
+	// Site is the name of the box's own, for messages.
+	Site   string
+	Tunnel tunnel.Config
 	// Listeners are sorted by side and address.
 	Listeners []Listener
 	// Deliveries are sorted by queue.
@@ -62,6 +64,8 @@ type Listener struct {
 	Routes   []Route
 	// Allow limits who may connect; empty on the LAN side only, where it means everybody.
 	Allow []netip.Prefix
+	// Reports are the box's own AE titles, to which archives report storage commitments. DICOM only.
+	Reports []string
 }
 
 // Route is one Service behind a Listener.
@@ -79,6 +83,8 @@ type Route struct {
 	// HL7 are the options of an HL7 Service. Once is set on the Service's own side of a queued one.
 	HL7  wire.HL7Options
 	Once bool
+	// DICOM are the options of a DICOM Service.
+	DICOM wire.DICOMOptions
 }
 
 // Delivery empties one queue towards a Service.
@@ -93,6 +99,7 @@ type Delivery struct {
 	// LAN is set instead of Target for what goes to host:port of the own Site, Folder for what becomes files.
 	LAN, Folder string
 	HL7         wire.HL7Options
+	DICOM       wire.DICOMOptions
 }
 
 // Return is a queue for acknowledgments to a sender at the Site.
@@ -109,7 +116,7 @@ type Problem struct {
 
 // Compile is pure: the same map and facts give the same Desired.
 func Compile(m wire.NetMap, l Local) (Desired, error) {
-	d := Desired{Generation: m.Generation}
+	d := Desired{Generation: m.Generation, Site: m.Self.Site}
 	t, err := compileTunnel(m, l)
 	if err != nil {
 		return Desired{}, err
@@ -123,11 +130,28 @@ func Compile(m wire.NetMap, l Local) (Desired, error) {
 		c.use(u)
 	}
 	d.Listeners, d.Deliveries, d.Returns, d.Problems = c.listeners, c.deliveries, c.returns, c.problems
+	addReports(d.Listeners, m.Uses)
 	slices.SortFunc(d.Listeners, func(a, b Listener) int {
 		return cmp.Or(cmp.Compare(a.Side, b.Side), cmp.Compare(a.Address, b.Address))
 	})
 	slices.SortFunc(d.Deliveries, func(a, b Delivery) int { return cmp.Compare(a.Queue, b.Queue) })
 	return d, nil
+}
+
+// addReports lets archives report storage commitments at every DICOM listener to the AE titles by which they are asked.
+func addReports(listeners []Listener, uses []wire.Use) {
+	var titles []string
+	for _, u := range uses {
+		if ae := u.DICOM.ProbeAE; u.Protocol == wire.DICOM && ae != "" && !slices.Contains(titles, ae) {
+			titles = append(titles, ae)
+		}
+	}
+	slices.Sort(titles)
+	for i := range listeners {
+		if listeners[i].Protocol == wire.DICOM {
+			listeners[i].Reports = titles
+		}
+	}
 }
 
 func compileTunnel(m wire.NetMap, l Local) (tunnel.Config, error) {
@@ -236,12 +260,12 @@ func (c *compiler) use(u wire.Use) {
 		c.problem(u.Service, "no peer of this box has its address %s", u.Address)
 		return
 	}
-	r := Route{Service: u.Service, AETitle: u.AETitle, Receiver: u.Receiver, Mode: u.Mode, HL7: u.HL7}
+	r := Route{Service: u.Service, AETitle: u.AETitle, Receiver: u.Receiver, Mode: u.Mode, HL7: u.HL7, DICOM: u.DICOM}
 	switch u.Mode {
 	case wire.Queued:
 		r.Queue = QueueName(u.Protocol, u.Service)
 		c.deliveries = append(c.deliveries,
-			Delivery{Queue: r.Queue, Service: u.Service, Protocol: u.Protocol, AETitle: u.AETitle, Target: u.Address, From: c.self.Address, HL7: u.HL7})
+			Delivery{Queue: r.Queue, Service: u.Service, Protocol: u.Protocol, AETitle: u.AETitle, Target: u.Address, From: c.self.Address, HL7: u.HL7, DICOM: u.DICOM})
 	case wire.PassThrough:
 		r.Target, r.Via = u.Address.String(), Overlay
 	default:

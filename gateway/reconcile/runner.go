@@ -27,15 +27,18 @@ const (
 	CodeTunnel   = "tunnel-config"
 )
 
-// RunnerConfig is what a Runner works on. All fields are required but HL7 and OnSession.
+// RunnerConfig is what a Runner works on. All fields are required but HL7, Twins and OnSession.
 type RunnerConfig struct {
 	Device tunnel.Device
 	// LANNet and OverlayNet are the only two doors.
 	LANNet, OverlayNet proxy.Network
 	Queue              Queue
 	HL7                HL7
-	Health             *health.Set
-	Log                *slog.Logger
+	// Twins know what archives accept, and Devices who calls from the LAN; nil knows nothing.
+	Devices *dicom.Devices
+	Twins   *dicom.Twins
+	Health  *health.Set
+	Log     *slog.Logger
 	// OnSession hears of every ended session.
 	OnSession func(proxy.Session)
 }
@@ -44,10 +47,14 @@ type RunnerConfig struct {
 type Runner struct {
 	cfg RunnerConfig
 
-	mu         sync.Mutex // guards listeners and deliveries, for Listeners and DICOM
+	mu         sync.Mutex // guards listeners, deliveries and pledges, for Listeners, DICOM and Commitments
 	listeners  map[string]*running
 	deliveries map[string]*delivery
+	pledges    map[string]*pledging
 
+	commitments *dicom.Commitments
+
+	site    string // only Apply and what it calls use it
 	folders folders
 	returns *hl7.Returns
 }
@@ -70,8 +77,9 @@ func (r *running) stop() {
 // NewRunner returns a Runner that runs nothing yet.
 func NewRunner(cfg RunnerConfig) *Runner {
 	return &Runner{
-		cfg: cfg, listeners: map[string]*running{}, deliveries: map[string]*delivery{},
-		folders: folders{cfg: cfg, open: map[string]*hl7.Folder{}}, returns: hl7.NewReturns(cfg.Queue, cfg.HL7.Ledger),
+		cfg: cfg, listeners: map[string]*running{}, deliveries: map[string]*delivery{}, pledges: map[string]*pledging{},
+		commitments: dicom.NewCommitments(),
+		folders:     folders{cfg: cfg, open: map[string]*hl7.Folder{}}, returns: hl7.NewReturns(cfg.Queue, cfg.HL7.Ledger),
 	}
 }
 
@@ -92,6 +100,8 @@ func (r *Runner) Apply(ctx context.Context, d Desired) error {
 		return fmt.Errorf("configure the tunnel: %w", err)
 	}
 	r.cfg.Health.Clear(CodeTunnel)
+	r.site = d.Site
+	r.applyPledges(ctx, d.Deliveries)
 	err := r.applyListeners(ctx, d.Listeners)
 	r.applyHL7(d)
 	r.applyDeliveries(ctx, d.Deliveries)
@@ -161,6 +171,7 @@ func (r Route) serves(next Route) bool {
 	if r.Via == Overlay {
 		next.Target = r.Target
 	}
+	next.DICOM = r.DICOM // an association ends by the options it began with
 	return r == next
 }
 
@@ -223,15 +234,7 @@ func listenError(l Listener, err error) error {
 func (r *Runner) handler(l Listener) (proxy.Handler, error) {
 	switch l.Protocol {
 	case wire.DICOM:
-		cfg := dicom.RouterConfig{Queue: r.cfg.Queue, Log: r.cfg.Log}
-		for _, x := range l.Routes {
-			route := dicom.Route{Service: x.Service, AETitle: x.AETitle, Mode: dicom.PassThrough, Target: x.Target, Network: r.network(x.Via)}
-			if x.Mode == wire.Queued {
-				route = dicom.Route{Service: x.Service, AETitle: x.AETitle, Mode: dicom.Queued, QueueName: x.Queue}
-			}
-			cfg.Routes = append(cfg.Routes, route)
-		}
-		return dicom.NewRouter(cfg) //nolint:wrapcheck // startListener adds the listener's name
+		return r.dicomRouter(l)
 	case wire.HL7:
 		return r.hl7Router(l)
 	}
@@ -282,6 +285,7 @@ func (r *Runner) Stop() {
 		<-d.done
 	}
 	clear(r.deliveries)
+	r.stopPledges()
 }
 
 func (r *running) ended() bool { return isClosed(r.done) }

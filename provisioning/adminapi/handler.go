@@ -41,6 +41,7 @@ func Handler(c *coordinator.Coordinator, actor func(*http.Request) string, log *
 	s.sites()
 	s.tokens()
 	s.services()
+	s.devices()
 	s.grants()
 	s.nodes()
 	s.members()

@@ -52,6 +52,9 @@ func (x *Index) Compile(id provisioning.NodeID, now, expires time.Time) (wire.Ne
 	if err := checkDisjoint(m); err != nil {
 		return wire.NetMap{}, fmt.Errorf("node %s: %w", id, err)
 	}
+	if node.Kind == wire.Gateway {
+		m.Devices = slices.Clone(site.Devices)
+	}
 	return m, nil
 }
 
@@ -152,6 +155,7 @@ func (x *Index) offers(node provisioning.Node, site provisioning.Site) []wire.Of
 			if l.service.Protocol == wire.HL7 {
 				o.Receiver, o.Mode, o.HL7 = l.service.Receiver, l.service.Mode, l.service.HL7
 			}
+			o.DICOM = l.service.DICOM
 			if node.ID == front.ID {
 				o.Also = slices.Clone(x.places[l.service.ID])
 			}
@@ -187,6 +191,7 @@ func (x *Index) uses(node provisioning.Node, site provisioning.Site) []wire.Use 
 			AETitle:  l.service.AETitle,
 			Receiver: l.service.Receiver,
 			HL7:      l.service.HL7,
+			DICOM:    l.service.DICOM,
 			Address:  x.at(l.service, front, node.Address),
 		})
 	}

@@ -12,6 +12,8 @@ type Proposal struct {
 	CallingAE, CalledAE string
 	// Contexts are at most 128, with different odd IDs.
 	Contexts []pdu.ProposedContext
+	// Roles are proposed for SOP classes of which we are not the user alone (PS3.7 §D.3.3.4).
+	Roles []pdu.Role
 }
 
 // Request asks for an association on a connection that we have opened. It returns a *RejectedError if the peer says no. An accept
@@ -28,6 +30,7 @@ func Request(ctx context.Context, conn net.Conn, p Proposal, cfg Config) (*Assoc
 		ApplicationContext: pdu.ApplicationContext, Contexts: p.Contexts,
 		UserInfo: pdu.UserInfo{
 			MaxLength: a.cfg.Limits.MaxData, ImplementationClass: ImplementationClass, ImplementationVersion: ImplementationVersion,
+			Roles: p.Roles,
 		},
 	}
 	b, err := rq.Encode()
