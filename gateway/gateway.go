@@ -21,6 +21,7 @@ import (
 	"github.com/towpath/towpath/gateway/reconcile"
 	"github.com/towpath/towpath/gateway/state"
 	"github.com/towpath/towpath/provisioning/wire"
+	"github.com/towpath/towpath/proxy/dicom"
 	"github.com/towpath/towpath/proxy/spool"
 	"github.com/towpath/towpath/tunnel"
 	"github.com/towpath/towpath/tunnel/capture"
@@ -106,6 +107,12 @@ type Gateway struct {
 	// tried is what was applied last, from triedMap, as far as possible. Both are the loop's.
 	tried    reconcile.Desired
 	triedMap wire.NetMap
+	twins    *twins
+	devices  *dicom.Devices
+
+	devicesSaving sync.Mutex // guards what follows, of devices
+	devicesSaved  int
+	devicesAt     time.Time
 
 	changed chan struct{} // a new map is in place
 	up      chan struct{} // closed when the first map was applied, as far as possible
@@ -148,11 +155,12 @@ func New(opt Options) (*Gateway, error) {
 	if g.hl7, err = openHL7(opt); err != nil {
 		return nil, err
 	}
+	g.twins, g.devices = newTwins(g), openDevices(opt)
 	if g.lanTLS, err = openLANTLS(opt); err != nil {
 		return nil, err
 	}
 	g.runner = reconcile.NewRunner(reconcile.RunnerConfig{
-		Device: opt.Device, Firewall: opt.Guard.Firewall, LANNet: g.lan, OverlayNet: opt.Device, Queue: opt.Spool, HL7: g.hl7, Health: &g.health,
+		Device: opt.Device, Firewall: opt.Guard.Firewall, LANNet: g.lan, OverlayNet: opt.Device, Queue: opt.Spool, HL7: g.hl7, Twins: g.twins.all, Devices: g.devices, Health: &g.health,
 		LANTLS: reconcile.LANTLS{Book: g.lanTLS.book, Certificates: g.lanTLS},
 		Log:    opt.Log, OnSession: g.sessions.add,
 	})
@@ -169,7 +177,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 	g.checkClock()
 	defer g.coord.Close()
 	defer func() { _ = g.hl7.Ledger.Close() }()
-	defer g.saveDevices()
+	defer g.saveLANBook()
 	follower := control.Follower{Coordinator: g.coord, Have: g.have, Beat: g.beat, Frame: g.frame, State: g.connection, Log: g.opt.Log}
 
 	// The loop stops the runner itself, after everything that could still change it.
@@ -182,6 +190,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 	})
 	group.Go(func() error { return g.reportLoop(ctx, g.coord) })
 	group.Go(func() error { return g.standingLoop(ctx) })
+	group.Go(func() error { return g.twins.loop(ctx) })
 	group.Go(func() error {
 		return localapi.Serve(ctx, g.opt.Dir.Path(state.SocketFile), g, localapi.QueuesOf(g.opt.Spool))
 	})
@@ -222,7 +231,7 @@ func (g *Gateway) loop(ctx context.Context) error {
 			}
 		case <-floor.C:
 			g.checkClock()
-			g.saveDevices()
+			g.saveLANBook()
 		case <-look.C:
 			g.look()
 		}
@@ -232,6 +241,7 @@ func (g *Gateway) loop(ctx context.Context) error {
 // apply makes the newest map true as far as possible and reports whether nothing is left to try again.
 func (g *Gateway) apply(ctx context.Context) bool {
 	m, key := g.current()
+	g.devices.Decide(decisionsOf(m))
 	g.lan.Bar(m.Overlay)
 	g.checkNetworks(m.Overlay)
 	endpoints, complete := g.resolve(ctx, m)

@@ -106,8 +106,8 @@ func (l *lanTLS) save() error {
 	return nil
 }
 
-// saveDevices is done once a minute, and at the end.
-func (g *Gateway) saveDevices() {
+// saveLANBook is done once a minute, and at the end.
+func (g *Gateway) saveLANBook() {
 	if err := g.lanTLS.save(); err != nil {
 		g.opt.Log.Warn("the devices on the LAN cannot be stored", "error", err)
 	}

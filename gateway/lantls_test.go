@@ -104,7 +104,7 @@ func TestCleartextGoesByTheFloor(t *testing.T) {
 func TestDevicesOutliveARestart(t *testing.T) {
 	b := newBox(t)
 	b.lanTLS.book.Enter(lantls.Visit{Source: netip.MustParseAddr("192.168.1.40"), Protocol: "hl7", Service: "his", Calling: "LAB^NORTH"})
-	b.saveDevices()
+	b.saveLANBook()
 	again, err := openLANTLS(b.opt)
 	if err != nil {
 		t.Fatal(err)

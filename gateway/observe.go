@@ -53,6 +53,8 @@ func (g *Gateway) observe(ctx context.Context) bool {
 	g.observeDICOM(now)
 	g.observePolls(now)
 	g.observeLANTLS(m)
+	g.observeTwins(m, now)
+	g.observeDevices(m, now)
 	g.observeExpiry(m, now)
 	return true
 }
@@ -130,11 +132,15 @@ func (g *Gateway) reportLoop(ctx context.Context, c control.Coordinator) error {
 	}
 }
 
-// news is what of a report makes it worth sending at once: another set of Conditions, something parked, other networks, a device that was not there or speaks otherwise, an error. Which map
+// news is what of a report makes it worth sending at once: another set of Conditions, something parked, other networks, a device that was not there or speaks otherwise, an archive that accepts something else, an error. Which map
 // is in force the heartbeats say already, and a queue that fills and empties is none.
 func news(r wire.Report) string {
 	var b strings.Builder
 	fmt.Fprintln(&b, r.ApplyError)
+	fmt.Fprintln(&b, len(r.Facts.Devices))
+	for _, a := range r.Facts.Archives {
+		fmt.Fprintln(&b, a.Service, a.Pairs, a.Problem)
+	}
 	for _, c := range r.Conditions {
 		fmt.Fprintln(&b, c.Code, c.Severity)
 	}
@@ -157,6 +163,7 @@ func (g *Gateway) report() (wire.Report, bool) {
 	connected := g.link.Connected
 	g.mu.Unlock()
 	r.Facts.LANTLS = g.lanReport()
+	r.Facts.Archives, r.Facts.Devices = g.twins.facts(), deviceFacts(g.devices.List())
 	for _, c := range g.health.List() {
 		r.Conditions = append(r.Conditions, wire.Condition{Code: c.Code, Severity: string(c.Severity), Message: c.Message, Since: c.Since})
 	}

@@ -31,7 +31,9 @@ type Site struct {
 	// Endpoint is the host:port at which the Site's gateway can be reached from outside; empty for a Site that only calls out.
 	Endpoint string
 	// LANTLS is how its LAN is protected; nil for cleartext only.
-	LANTLS  *wire.LANTLS
+	LANTLS *wire.LANTLS
+	// Devices are what operators have decided of its devices, sorted by AE title and address; nil for nothing.
+	Devices []wire.Device
 	Created time.Time
 }
 
@@ -132,6 +134,8 @@ type Service struct {
 	Mode     wire.Mode
 	// HL7 are the options of an HL7 Service.
 	HL7 wire.HL7Options
+	// DICOM are the options of a DICOM Service.
+	DICOM wire.DICOMOptions
 	// Target is host:port on the Site's LAN, or for HL7 a folder on its gateway, see wire.FolderTarget.
 	Target string
 	// Port is the TCP port on the overlay, unique within the Site.

@@ -48,6 +48,7 @@ func (s Service) Validate() error {
 		checkChoice("mode", s.Mode, wire.Queued, wire.PassThrough),
 		s.checkAddressee(),
 		s.checkHL7(),
+		s.checkDICOM(),
 		s.checkTarget(),
 		checkPort("port on the overlay", s.Port),
 	)

@@ -48,7 +48,7 @@ func newApp() *cli.App {
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 done but unhealthy, 4 denied.`,
 		Commands: []*cli.Command{
 			demoCommand(),
-			coordinatorCommand(), planCommand(), siteCommand(), serviceCommand(), allowCommand(), disallowCommand(), pollCommand(),
+			coordinatorCommand(), planCommand(), siteCommand(), serviceCommand(), deviceCommand(), allowCommand(), disallowCommand(), pollCommand(),
 			tokenCommand(), nodeCommand(), peerCommand(), eventsCommand(), tlsCommand(), transitionCommand(),
 			signCommand(), enrollCommand(), gatewayCommand(), keystoreCommand(), upCommand(), statusCommand(), queueCommand(), probeCommand(), captureCommand(), firewallCommand(),
 			certCommand(), dicomCommand(), hl7Command(),

@@ -41,7 +41,7 @@ Examples:
 				&cli.StringFlag{Name: "mode", Value: "queued", Usage: "`MODE`: queued or pass-through"},
 				&cli.BoolFlag{Name: "fixed-address", Usage: "give it an overlay address of its own, which the coordinator chooses"},
 				&cli.StringFlag{Name: "address", Usage: "give it this overlay `ADDRESS` of its own"},
-			}, hl7Flags()...),
+			}, append(hl7Flags(), dicomFlags()...)...),
 			Action: func(c *cli.Context) error {
 				a, err := args(c, "NAME")
 				if err != nil {
@@ -50,6 +50,7 @@ Examples:
 				n := adminapi.NewService{
 					Site: c.String("site"), Name: a[0], Target: c.String("target"), AETitle: c.String("ae-title"),
 					Receiver: c.String("receiver"), Mode: c.String("mode"), FixedAddress: c.Bool("fixed-address"), HL7: hl7Options(c),
+					DICOM: dicomOptions(c, nil),
 				}
 				if n.Address, err = addressFlag(c); err != nil {
 					return err
@@ -97,6 +98,7 @@ Examples:
 				})
 			},
 		},
+		serviceShowCommand(), serviceSetCommand(), serviceProbeCommand(),
 		&cli.Command{
 			Name: "remove", Usage: "remove a service that nobody may use any more", ArgsUsage: "NAME", Flags: []cli.Flag{dirFlag()},
 			Action: func(c *cli.Context) error {

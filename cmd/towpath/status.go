@@ -101,6 +101,9 @@ func printStatus(w io.Writer, s localapi.Status) error {
 	if err := ui.Table(w, []string{"SERVICE", "SIDE", "PROTOCOL", "LISTENS AT", "NAME THERE", "MODE", "LIVE", "ENDED"}, rows); err != nil {
 		return err
 	}
+	if err := printArchivesOf(w, s, now); err != nil {
+		return err
+	}
 	if err := printRefusals(w, s.Sessions, now); err != nil {
 		return err
 	}

@@ -10,10 +10,12 @@ import (
 	"io/fs"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"syscall"
 	"time"
 
+	"github.com/towpath/towpath/proxy/dicom"
 	"github.com/towpath/towpath/proxy/spool"
 )
 
@@ -21,9 +23,14 @@ import (
 const (
 	pathStatus = "/v1/status"
 	pathProbe  = "/v1/probe"
+
+	pathServices = "/v1/services"
 )
 
-const maxBody = 64 << 10
+const (
+	maxBody   = 64 << 10
+	probeWait = 10 * time.Minute
+)
 
 // ErrNotRunning means that no gateway answers at the socket.
 var ErrNotRunning = errors.New("no gateway is running here")
@@ -33,6 +40,8 @@ type Gateway interface {
 	Status(ctx context.Context) Status
 	Probe(ctx context.Context, r ProbeRequest) ProbeResult
 	Inspector
+	// ProbeService asks the archive of a service anew what it accepts.
+	ProbeService(ctx context.Context, service string) (dicom.TwinStatus, error)
 }
 
 // Serve answers at the socket until ctx is done. A socket left by a dead process is replaced.
@@ -50,6 +59,10 @@ func Serve(ctx context.Context, path string, g Gateway, q Queues) error {
 			return
 		}
 		answer(w, g.Probe(r.Context(), p))
+	})
+	mux.HandleFunc("POST "+pathServices+"/{service}/probe", func(w http.ResponseWriter, r *http.Request) {
+		v, err := g.ProbeService(r.Context(), r.PathValue("service"))
+		answerOr(w, v, err)
 	})
 	handleQueues(mux, q)
 	handleInspector(mux, g)
@@ -95,13 +108,18 @@ func answer(w http.ResponseWriter, v any) {
 }
 
 // Client asks the gateway behind a socket.
-type Client struct{ http http.Client }
+type Client struct {
+	path string
+	http http.Client
+}
 
 // NewClient returns a Client for the socket at path. It does not connect yet.
-func NewClient(path string) *Client {
+func NewClient(path string) *Client { return newClient(path, 30*time.Second) }
+
+func newClient(path string, wait time.Duration) *Client {
 	// No bound on the whole of an answer: a payload may take its time.
-	return &Client{http: http.Client{Transport: &http.Transport{
-		ResponseHeaderTimeout: 30 * time.Second,
+	return &Client{path: path, http: http.Client{Transport: &http.Transport{
+		ResponseHeaderTimeout: wait,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			var d net.Dialer
 			return d.DialContext(ctx, "unix", path)
@@ -121,6 +139,13 @@ func (c *Client) Probe(ctx context.Context, p ProbeRequest) (ProbeResult, error)
 	var r ProbeResult
 	err := c.call(ctx, http.MethodPost, pathProbe, p, &r)
 	return r, err
+}
+
+// ProbeService asks the archive of a service anew what it accepts, which takes up to a few minutes.
+func (c *Client) ProbeService(ctx context.Context, service string) (dicom.TwinStatus, error) {
+	var s dicom.TwinStatus
+	err := newClient(c.path, probeWait).call(ctx, http.MethodPost, pathServices+"/"+url.PathEscape(service)+"/probe", nil, &s)
+	return s, err
 }
 
 func (c *Client) call(ctx context.Context, method, path string, in, out any) error {

@@ -9,11 +9,16 @@ import (
 	"testing"
 
 	"github.com/towpath/towpath/gateway/localapi"
+	"github.com/towpath/towpath/proxy/dicom"
 	"github.com/towpath/towpath/proxy/spool"
 	"github.com/towpath/towpath/tunnel/capture"
 )
 
 type nobody struct{}
+
+func (nobody) ProbeService(context.Context, string) (dicom.TwinStatus, error) {
+	return dicom.TwinStatus{}, errors.New("no service")
+}
 
 func (nobody) Status(context.Context) localapi.Status { return localapi.Status{} }
 func (nobody) Probe(context.Context, localapi.ProbeRequest) localapi.ProbeResult {

@@ -7,6 +7,7 @@ import (
 	"github.com/towpath/towpath/gateway/health"
 	"github.com/towpath/towpath/gateway/reconcile"
 	"github.com/towpath/towpath/proxy"
+	"github.com/towpath/towpath/proxy/dicom"
 	"github.com/towpath/towpath/proxy/hl7"
 	"github.com/towpath/towpath/proxy/spool"
 )
@@ -37,6 +38,12 @@ type Status struct {
 	// Polls are archives that are asked for new studies, with the proof of completeness.
 	Polls []reconcile.PollReport `json:"polls,omitempty"`
 	HL7   []hl7.Counts           `json:"hl7,omitempty"`
+	// Devices are those that have called DICOM services from the LAN.
+	Devices []dicom.Device `json:"devices,omitempty"`
+	// Commitments are the requests of devices for storage commitment, by queue.
+	Commitments []reconcile.CommitmentCounts `json:"commitments,omitempty"`
+	// Archives are what the gateway knows of the archives that it answers for, or that are behind its own services.
+	Archives []dicom.TwinStatus `json:"archives,omitempty"`
 }
 
 // Coordinator is the state of the control channel.

@@ -34,7 +34,9 @@ type Local struct {
 // Desired is what has to run on the box.
 type Desired struct {
 	Generation uint64
-	Tunnel     tunnel.Config
+	// Site is the name of the box's own, for messages.
+	Site   string
+	Tunnel tunnel.Config
 	// Firewall is worked out by the function of that name; it is zero where there is none.
 	Firewall filter.Ruleset
 	// Listeners are sorted by side and address.
@@ -70,6 +72,8 @@ type Listener struct {
 	Routes []Route
 	// Allow limits who may connect; empty on the LAN side only, where it means everybody.
 	Allow []netip.Prefix
+	// Reports are the box's own AE titles, to which archives report storage commitments. DICOM only.
+	Reports []string
 }
 
 // Route is one Service behind a Listener.
@@ -89,6 +93,8 @@ type Route struct {
 	// HL7 are the options of an HL7 Service. Once is set on the Service's own side of a queued one.
 	HL7  wire.HL7Options
 	Once bool
+	// DICOM are the options of a DICOM Service.
+	DICOM wire.DICOMOptions
 }
 
 // Delivery empties one queue towards a Service.
@@ -104,6 +110,7 @@ type Delivery struct {
 	LAN, Folder string
 	TLS         wire.TLSTarget
 	HL7         wire.HL7Options
+	DICOM       wire.DICOMOptions
 }
 
 // Return is a queue for acknowledgments to a sender at the Site.
@@ -120,7 +127,7 @@ type Problem struct {
 
 // Compile is pure: the same map and facts give the same Desired.
 func Compile(m wire.NetMap, l Local) (Desired, error) {
-	d := Desired{Generation: m.Generation}
+	d := Desired{Generation: m.Generation, Site: m.Self.Site}
 	t, err := compileTunnel(m, l)
 	if err != nil {
 		return Desired{}, err
@@ -138,12 +145,29 @@ func Compile(m wire.NetMap, l Local) (Desired, error) {
 	}
 	d.LANTLS = m.LANTLS
 	d.Listeners, d.Deliveries, d.Polls, d.Returns, d.Problems = c.listeners, c.deliveries, c.polls, c.returns, c.problems
+	addReports(d.Listeners, m.Uses)
 	slices.SortFunc(d.Listeners, func(a, b Listener) int {
 		return cmp.Or(cmp.Compare(a.Side, b.Side), cmp.Compare(a.Address, b.Address))
 	})
 	slices.SortFunc(d.Polls, func(a, b Poll) int { return cmp.Compare(a.Queue, b.Queue) })
 	slices.SortFunc(d.Deliveries, func(a, b Delivery) int { return cmp.Compare(a.Queue, b.Queue) })
 	return d, nil
+}
+
+// addReports lets archives report storage commitments at every DICOM listener to the AE titles by which they are asked.
+func addReports(listeners []Listener, uses []wire.Use) {
+	var titles []string
+	for _, u := range uses {
+		if ae := u.DICOM.ProbeAE; u.Protocol == wire.DICOM && ae != "" && !slices.Contains(titles, ae) {
+			titles = append(titles, ae)
+		}
+	}
+	slices.Sort(titles)
+	for i := range listeners {
+		if listeners[i].Protocol == wire.DICOM {
+			listeners[i].Reports = titles
+		}
+	}
 }
 
 func compileTunnel(m wire.NetMap, l Local) (tunnel.Config, error) {
@@ -255,12 +279,12 @@ func (c *compiler) use(u wire.Use) {
 		c.problem(u.Service, "no peer of this box has its address %s", u.Address)
 		return
 	}
-	r := Route{Service: u.Service, AETitle: u.AETitle, Receiver: u.Receiver, Mode: u.Mode, HL7: u.HL7}
+	r := Route{Service: u.Service, AETitle: u.AETitle, Receiver: u.Receiver, Mode: u.Mode, HL7: u.HL7, DICOM: u.DICOM}
 	switch u.Mode {
 	case wire.Queued:
 		r.Queue = QueueName(u.Protocol, u.Service)
 		c.deliveries = append(c.deliveries,
-			Delivery{Queue: r.Queue, Service: u.Service, Protocol: u.Protocol, AETitle: u.AETitle, Target: u.Address, From: c.self.Address, HL7: u.HL7})
+			Delivery{Queue: r.Queue, Service: u.Service, Protocol: u.Protocol, AETitle: u.AETitle, Target: u.Address, From: c.self.Address, HL7: u.HL7, DICOM: u.DICOM})
 		c.poll(u, r.Queue)
 	case wire.PassThrough:
 		r.Target, r.Via = u.Address.String(), Overlay

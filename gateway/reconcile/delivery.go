@@ -114,7 +114,8 @@ func (r *Runner) sink(d Delivery, ledger *dicom.Ledger) spool.Sink {
 		return r.hl7Sink(d)
 	}
 	return dicom.NewSink(dicom.SinkConfig{
-		Network: r.cfg.OverlayNet, Target: d.Target.String(), CalledAE: d.AETitle, Ledger: ledger, Log: r.cfg.Log,
+		Network: r.cfg.OverlayNet, Target: d.Target.String(), CalledAE: d.AETitle, Ledger: ledger, Log: r.cfg.Log, Twin: r.cfg.Twins.Of(d.Service),
+		AskingAE: d.DICOM.ProbeAE, Commitments: r.commitments,
 	})
 }
 

@@ -37,7 +37,7 @@ func ReturnQueueName(service string) string { return string(wire.HL7) + ".return
 
 // offered is the Route from the overlay to a Service of the own Site.
 func (c *compiler) offered(o wire.Offer) Route {
-	r := Route{Service: o.Service, AETitle: o.AETitle, Mode: wire.PassThrough, Target: o.Target, Via: LAN, TLS: c.lanTLS.Target(o.Service), HL7: o.HL7}
+	r := Route{Service: o.Service, AETitle: o.AETitle, Mode: wire.PassThrough, Target: o.Target, Via: LAN, TLS: c.lanTLS.Target(o.Service), HL7: o.HL7, DICOM: o.DICOM}
 	folder, is := strings.CutPrefix(o.Target, wire.FolderTarget)
 	if is && o.Protocol == wire.HL7 {
 		r.Target, r.Folder = "", folder

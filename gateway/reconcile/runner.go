@@ -28,7 +28,7 @@ const (
 	CodeTunnel   = "tunnel-config"
 )
 
-// RunnerConfig is what a Runner works on. All fields are required but Firewall, HL7, LANTLS and OnSession.
+// RunnerConfig is what a Runner works on. All fields are required but Firewall, HL7, LANTLS, Twins and OnSession.
 type RunnerConfig struct {
 	Device tunnel.Device
 	// Firewall is the third lock; nil where a Device has no interface that packets could leave by.
@@ -38,8 +38,11 @@ type RunnerConfig struct {
 	Queue              Queue
 	HL7                HL7
 	LANTLS             LANTLS
-	Health             *health.Set
-	Log                *slog.Logger
+	// Twins know what archives accept, and Devices who calls from the LAN; nil knows nothing.
+	Devices *dicom.Devices
+	Twins   *dicom.Twins
+	Health  *health.Set
+	Log     *slog.Logger
 	// OnSession hears of every ended session.
 	OnSession func(proxy.Session)
 }
@@ -48,11 +51,15 @@ type RunnerConfig struct {
 type Runner struct {
 	cfg RunnerConfig
 
-	mu         sync.Mutex // guards listeners, deliveries and fence, for Listeners, DICOM and Rules
+	mu         sync.Mutex // guards listeners, deliveries, pledges and fence, for Listeners, DICOM, Commitments and Rules
 	listeners  map[string]*running
 	deliveries map[string]*delivery
 	polls      map[string]*polling // by queue
+	pledges    map[string]*pledging
 
+	commitments *dicom.Commitments
+
+	site    string // only Apply and what it calls use it
 	folders folders
 	returns *hl7.Returns
 	// fence are the rules in force, zero before the first.
@@ -80,8 +87,9 @@ func (r *running) stop() {
 // NewRunner returns a Runner that runs nothing yet.
 func NewRunner(cfg RunnerConfig) *Runner {
 	r := &Runner{
-		cfg: cfg, listeners: map[string]*running{}, deliveries: map[string]*delivery{}, polls: map[string]*polling{},
-		folders: folders{cfg: cfg, open: map[string]*hl7.Folder{}}, returns: hl7.NewReturns(cfg.Queue, cfg.HL7.Ledger),
+		cfg: cfg, listeners: map[string]*running{}, deliveries: map[string]*delivery{}, polls: map[string]*polling{}, pledges: map[string]*pledging{},
+		commitments: dicom.NewCommitments(),
+		folders:     folders{cfg: cfg, open: map[string]*hl7.Folder{}}, returns: hl7.NewReturns(cfg.Queue, cfg.HL7.Ledger),
 	}
 	r.door.LANTLS = cfg.LANTLS
 	return r
@@ -109,6 +117,8 @@ func (r *Runner) Apply(ctx context.Context, d Desired) error {
 	}
 	r.cfg.Health.Clear(CodeTunnel)
 	r.applyLANTLS(d)
+	r.site = d.Site
+	r.applyPledges(ctx, d.Deliveries)
 	err := r.applyListeners(ctx, d.Listeners)
 	r.applyHL7(d)
 	r.applyDeliveries(ctx, d.Deliveries)
@@ -179,6 +189,7 @@ func (r Route) serves(next Route) bool {
 	if r.Via == Overlay {
 		next.Target = r.Target
 	}
+	next.DICOM = r.DICOM // an association ends by the options it began with
 	return r == next
 }
 
@@ -249,15 +260,7 @@ func (r *Runner) handler(l Listener) (proxy.Handler, error) {
 func (r *Runner) plainHandler(l Listener) (proxy.Handler, error) {
 	switch l.Protocol {
 	case wire.DICOM:
-		cfg := dicom.RouterConfig{Queue: r.cfg.Queue, Log: r.cfg.Log, Admit: r.door.admit(l)}
-		for _, x := range l.Routes {
-			route := dicom.Route{Service: x.Service, AETitle: x.AETitle, Mode: dicom.PassThrough, Target: x.Target, Network: r.way(x)}
-			if x.Mode == wire.Queued {
-				route = dicom.Route{Service: x.Service, AETitle: x.AETitle, Mode: dicom.Queued, QueueName: x.Queue}
-			}
-			cfg.Routes = append(cfg.Routes, route)
-		}
-		return dicom.NewRouter(cfg) //nolint:wrapcheck // startListener adds the listener's name
+		return r.dicomRouter(l)
 	case wire.HL7:
 		return r.hl7Router(l)
 	}
@@ -323,6 +326,7 @@ func (r *Runner) Stop() {
 	}
 	clear(r.deliveries)
 	clear(r.polls)
+	r.stopPledges()
 }
 
 func (r *running) ended() bool { return isClosed(r.done) }

@@ -24,6 +24,8 @@ const (
 	timeFloorFile = "time-floor"
 	lockFile      = "lock"
 	pendingFile   = "pending-key"
+	archivesFile  = "archives.json"
+	devicesFile   = "devices.json"
 	// SpoolDir is the durable queue's directory.
 	SpoolDir = "spool"
 	// LedgerDir holds what HL7 messages were taken lately, FoldersDir the folders of HL7 services that are files.

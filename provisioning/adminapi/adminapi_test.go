@@ -8,7 +8,9 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"path/filepath"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
@@ -117,6 +119,21 @@ func TestClientReachesEveryOperation(t *testing.T) {
 	pacs := must(c.CreateService(ctx, adminapi.NewService{Site: "lab", Name: "lab-pacs", Protocol: "dicom", AETitle: "LABPACS", Target: "192.168.1.10:104"}))(t)
 	if pacs.Port != 11112 || pacs.Mode != "queued" || pacs.Site != "lab" || pacs.AETitle != "LABPACS" || pacs.Target != "192.168.1.10:104" {
 		t.Errorf("the service is %+v", pacs)
+	}
+	options := adminapi.DICOMOptions{Hold: true, Callers: []string{"MR1", "CT 1"}, Sources: []string{"192.168.10.0/24"}, Rate: 30}
+	if err := c.SetServiceDICOM(ctx, "lab-pacs", options); err != nil {
+		t.Fatal(err)
+	}
+	slices.Sort(options.Callers)
+	if l := must(c.Services(ctx))(t); len(l) != 1 || !reflect.DeepEqual(l[0].DICOM, &options) || l[0].Archive != nil {
+		t.Errorf("the options are %+v", l[0].DICOM)
+	}
+	decide := adminapi.DeviceDecision{AETitle: "CT1", Address: netip.MustParseAddr("192.168.10.7"), State: "approved", Report: "192.168.10.7:104"}
+	if err := c.DecideDevice(ctx, "praxis-nord", decide); err != nil {
+		t.Fatal(err)
+	}
+	if l := must(c.Devices(ctx, "praxis-nord"))(t); len(l) != 1 || l[0].State != "approved" || l[0].AETitle != "CT1" || l[0].Report != decide.Report {
+		t.Errorf("the devices are %+v", l)
 	}
 	his := must(c.CreateService(ctx, adminapi.NewService{
 		Site: "praxis-nord", Name: "his", Protocol: "hl7", Receiver: "HIS^WARD", Target: "his.local:2575", Mode: "pass-through",
@@ -370,8 +387,8 @@ func TestDescription(t *testing.T) {
 			}
 		}
 	}
-	if operations != 57 {
-		t.Errorf("%d operations are described, want 57", operations)
+	if operations != 60 {
+		t.Errorf("%d operations are described, want 60", operations)
 	}
 	if bytes.Contains(doc.text, []byte(`"null"`)) {
 		t.Error("something may be null")

@@ -104,6 +104,11 @@ func (c *Client) CreateService(ctx context.Context, n NewService) (Service, erro
 	return call[Service](ctx, c, http.MethodPost, "/v1/services", n)
 }
 
+// SetServiceDICOM replaces the options of a DICOM Service.
+func (c *Client) SetServiceDICOM(ctx context.Context, service string, o DICOMOptions) error {
+	return c.send(ctx, http.MethodPut, path("services", service, "dicom"), o)
+}
+
 // RemoveService removes a Service that nobody may use any more.
 func (c *Client) RemoveService(ctx context.Context, service string) error {
 	return c.send(ctx, http.MethodDelete, path("services", service), nil)

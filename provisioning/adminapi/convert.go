@@ -64,7 +64,7 @@ func serviceView(v coordinator.ServiceInfo) Service {
 	slices.Sort(users)
 	return Service{
 		ID: string(v.ID), Name: v.Name, Site: v.SiteName, Protocol: string(v.Protocol), AETitle: v.AETitle, Receiver: v.Receiver,
-		HL7: hl7View(v.HL7), Mode: string(v.Mode), Target: v.Target, Port: v.Port, Address: v.Address, At: v.At, Users: users, Created: v.Created,
+		HL7: hl7View(v.HL7), DICOM: dicomView(v.DICOM), Archive: archiveView(v.Archive), Mode: string(v.Mode), Target: v.Target, Port: v.Port, Address: v.Address, At: v.At, Users: users, Created: v.Created,
 	}
 }
 

@@ -42,6 +42,7 @@ func Handler(c *coordinator.Coordinator, actor func(*http.Request) string, log *
 	s.lanTLS()
 	s.tokens()
 	s.services()
+	s.devices()
 	s.grants()
 	s.nodes()
 	s.members()

@@ -47,6 +47,10 @@ type (
 	servicePath struct {
 		Service string `path:"service" maxLength:"64" doc:"name or id"`
 	}
+	serviceDICOMInput struct {
+		Service string `path:"service" maxLength:"64" doc:"name or id"`
+		Body    DICOMOptions
+	}
 	grantPath struct {
 		Service string `path:"service" maxLength:"64" doc:"name or id"`
 		Site    string `path:"site" maxLength:"64" doc:"name or id"`
@@ -153,10 +157,15 @@ func (s *server) services() {
 		func(ctx context.Context, in *body[NewService]) (Service, error) {
 			v, err := s.c.CreateService(ctx, actorOf(ctx), coordinator.NewService{
 				Site: in.Body.Site, Name: in.Body.Name, Protocol: wire.Protocol(in.Body.Protocol), AETitle: in.Body.AETitle,
-				Receiver: in.Body.Receiver, HL7: in.Body.HL7.options(), Target: in.Body.Target, Mode: wire.Mode(in.Body.Mode),
+				Receiver: in.Body.Receiver, HL7: in.Body.HL7.options(), DICOM: in.Body.DICOM.options(), Target: in.Body.Target, Mode: wire.Mode(in.Body.Mode),
 				FixedAddress: in.Body.FixedAddress || in.Body.Address.IsValid(), Address: in.Body.Address,
 			})
 			return serviceView(v), err
+		})
+	serveEmpty(s, s.operation("set-service-dicom", http.MethodPut, "/v1/services/{service}/dicom", "services",
+		"Change the options of a DICOM service", http.StatusNoContent),
+		func(ctx context.Context, in *serviceDICOMInput) error {
+			return s.c.SetServiceDICOM(ctx, actorOf(ctx), in.Service, in.Body.options())
 		})
 	serveEmpty(s, s.operation("remove-service", http.MethodDelete, "/v1/services/{service}", "services",
 		"Remove a service that nobody may use any more", http.StatusNoContent),

@@ -125,6 +125,8 @@ type Service struct {
 	AETitle  string         `json:"ae_title,omitempty"`
 	Receiver string         `json:"receiver,omitempty"`
 	HL7      *HL7Options    `json:"hl7,omitempty" doc:"options of an HL7 service; absent when it has none"`
+	DICOM    *DICOMOptions  `json:"dicom,omitempty" doc:"options of a DICOM service; absent when it has none"`
+	Archive  *Archive       `json:"archive,omitempty" doc:"what the archive behind a DICOM service accepts; absent when nothing was reported"`
 	Mode     string         `json:"mode" enum:"queued,pass-through"`
 	Target   string         `json:"target"`
 	Port     uint16         `json:"port" doc:"TCP port on the overlay"`
@@ -136,16 +138,17 @@ type Service struct {
 
 // NewService describes a Service to be made.
 type NewService struct {
-	Site         string      `json:"site"`
-	Name         string      `json:"name" example:"lab-pacs"`
-	Protocol     string      `json:"protocol" doc:"dicom or hl7" example:"dicom"`
-	AETitle      string      `json:"ae_title,omitempty" example:"LABPACS"`
-	Receiver     string      `json:"receiver,omitempty" example:"HIS^WARD"`
-	HL7          *HL7Options `json:"hl7,omitempty" doc:"options of an HL7 service"`
-	Target       string      `json:"target" doc:"host:port on the site's LAN, or folder:NAME for files on its gateway (HL7)" example:"192.168.1.10:104"`
-	Mode         string      `json:"mode,omitempty" doc:"queued (if absent) or pass-through"`
-	FixedAddress bool        `json:"fixed_address,omitempty" doc:"give it an overlay address of its own, which stays when boxes change"`
-	Address      netip.Addr  `json:"address,omitzero" doc:"that address; chosen if absent"`
+	Site         string        `json:"site"`
+	Name         string        `json:"name" example:"lab-pacs"`
+	Protocol     string        `json:"protocol" doc:"dicom or hl7" example:"dicom"`
+	AETitle      string        `json:"ae_title,omitempty" example:"LABPACS"`
+	Receiver     string        `json:"receiver,omitempty" example:"HIS^WARD"`
+	HL7          *HL7Options   `json:"hl7,omitempty" doc:"options of an HL7 service"`
+	DICOM        *DICOMOptions `json:"dicom,omitempty" doc:"options of a DICOM service"`
+	Target       string        `json:"target" doc:"host:port on the site's LAN, or folder:NAME for files on its gateway (HL7)" example:"192.168.1.10:104"`
+	Mode         string        `json:"mode,omitempty" doc:"queued (if absent) or pass-through"`
+	FixedAddress bool          `json:"fixed_address,omitempty" doc:"give it an overlay address of its own, which stays when boxes change"`
+	Address      netip.Addr    `json:"address,omitzero" doc:"that address; chosen if absent"`
 }
 
 // Grant permits a Site to use a Service.

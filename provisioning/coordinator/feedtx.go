@@ -93,6 +93,11 @@ func (g fedServices) Readdress(id provisioning.ServiceID, a netip.Addr) error {
 	return g.Services.Readdress(id, a)
 }
 
+func (g fedServices) Configure(v provisioning.Service) error {
+	g.t.services[v.ID] = true
+	return g.Services.Configure(v)
+}
+
 func (g fedServices) Remove(id provisioning.ServiceID) error {
 	g.t.services[id] = true
 	return g.Services.Remove(id)

@@ -19,6 +19,8 @@ const (
 	maxPrefixes   = 32
 	maxConditions = 64
 	maxQueues     = 256
+	maxArchives   = 64
+	maxCalled     = 64
 )
 
 // clean makes a foreign string fit to be stored and shown: valid UTF-8, without control characters, at most limit bytes.
@@ -53,6 +55,13 @@ func cleanFacts(f wire.Facts) wire.Facts {
 	}
 	out.LANs, out.WANs, out.Containers = cleanPrefixes(f.LANs), cleanPrefixes(f.WANs), cleanPrefixes(f.Containers)
 	out.LANTLS = cleanLANReport(f.LANTLS)
+	for _, a := range f.Archives[:min(len(f.Archives), maxArchives)] {
+		out.Archives = append(out.Archives, wire.ArchiveFacts{
+			Service: clean(a.Service, maxShort), Probed: a.Probed.UTC(), Software: clean(a.Software, maxShort),
+			Classes: max(a.Classes, 0), Pairs: max(a.Pairs, 0), Problem: clean(a.Problem, maxLong),
+		})
+	}
+	out.Devices = cleanDevices(f.Devices)
 	return out
 }
 

@@ -26,6 +26,8 @@ type NewService struct {
 	AETitle, Receiver string
 	// HL7 are the options of an HL7 Service; its types may stand in any order.
 	HL7 wire.HL7Options
+	// DICOM are the options of a DICOM Service; its lists may stand in any order.
+	DICOM wire.DICOMOptions
 	// Target is host:port on the Site's LAN, or wire.FolderTarget and the name of a folder on its gateway.
 	Target string
 	// Mode is wire.Queued unless given.
@@ -44,6 +46,8 @@ type ServiceInfo struct {
 	Users []string
 	// At is where its users find it on the overlay; the zero value until its Site has a box.
 	At netip.AddrPort
+	// Archive is what a box of its Site has reported of it last; nil for nothing.
+	Archive *wire.ArchiveFacts
 }
 
 // defaultPort is the usual port of a protocol: DICOM's registered one and HL7's over MLLP.
@@ -58,7 +62,7 @@ func defaultPort(p wire.Protocol) uint16 {
 func (c *Coordinator) CreateService(ctx context.Context, actor string, n NewService) (ServiceInfo, error) {
 	v := provisioning.Service{
 		ID: provisioning.NewServiceID(), Name: n.Name, Protocol: n.Protocol, AETitle: strings.TrimSpace(n.AETitle),
-		Receiver: strings.TrimSpace(n.Receiver), Mode: cmp.Or(n.Mode, wire.Queued), Target: n.Target, HL7: n.HL7, Created: c.stamp(),
+		Receiver: strings.TrimSpace(n.Receiver), Mode: cmp.Or(n.Mode, wire.Queued), Target: n.Target, HL7: n.HL7, DICOM: sortedDICOM(n.DICOM), Created: c.stamp(),
 	}
 	types := n.HL7.TypeList()
 	slices.Sort(types)
@@ -161,13 +165,17 @@ func (c *Coordinator) Services(ctx context.Context) ([]ServiceInfo, error) {
 		if err != nil {
 			return err
 		}
+		nodes, err := tx.Nodes().List()
+		if err != nil {
+			return err
+		}
 		users := map[provisioning.ServiceID][]string{}
 		for _, g := range grants {
 			users[g.Service] = append(users[g.Service], names[g.Site])
 		}
 		infos = make([]ServiceInfo, 0, len(services))
 		for _, v := range services {
-			infos = append(infos, ServiceInfo{Service: v, SiteName: names[v.Site], Users: users[v.ID]})
+			infos = append(infos, ServiceInfo{Service: v, SiteName: names[v.Site], Users: users[v.ID], Archive: archiveOf(nodes, v)})
 		}
 		return nil
 	})

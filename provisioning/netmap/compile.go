@@ -56,6 +56,9 @@ func (x *Index) Compile(id provisioning.NodeID, now, expires time.Time) (wire.Ne
 	if err := checkDisjoint(m); err != nil {
 		return wire.NetMap{}, fmt.Errorf("node %s: %w", id, err)
 	}
+	if node.Kind == wire.Gateway {
+		m.Devices = slices.Clone(home.Devices)
+	}
 	return m, nil
 }
 
@@ -148,6 +151,7 @@ func (x *Index) offers(node provisioning.Node, home *site) []wire.Offer {
 		if v.Protocol == wire.HL7 {
 			o.Receiver, o.Mode, o.HL7 = v.Receiver, v.Mode, v.HL7
 		}
+		o.DICOM = v.DICOM
 		if node.ID == front.ID {
 			o.Also = slices.Clone(v.places)
 		}
@@ -185,6 +189,7 @@ func (x *Index) uses(node provisioning.Node, home *site) []wire.Use {
 			HL7:      v.HL7,
 			Address:  v.at(front, node.Address),
 			Poll:     u.poll,
+			DICOM:    v.DICOM,
 		})
 	}
 	slices.SortFunc(uses, func(a, b wire.Use) int { return cmp.Compare(a.Service, b.Service) })

@@ -55,6 +55,8 @@ func serviceFault(v provisioning.Service) string {
 		return fmt.Sprintf("its mode is %q", v.Mode)
 	case v.Protocol != wire.HL7 && v.HL7 != (wire.HL7Options{}):
 		return "it has options of HL7"
+	case v.Protocol != wire.DICOM && v.DICOM != (wire.DICOMOptions{}):
+		return "it has options of DICOM"
 	case v.Protocol == wire.DICOM && v.AETitle == "":
 		return "it has no AE title"
 	}

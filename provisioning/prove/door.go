@@ -41,7 +41,7 @@ func (p *Prover) proveOffers(r *report, d Node, s *mapState) {
 			r.bad(Deny, "the map of node %s of %s offers %s, which is no service of the site", d.ID, d.Site, o.Service)
 			continue
 		}
-		if o.Protocol != v.Protocol || o.AETitle != v.AETitle || o.Port != v.Port || o.Target != v.Target || o.Port == 0 || !sameHL7(o, v) {
+		if o.Protocol != v.Protocol || o.AETitle != v.AETitle || o.Port != v.Port || o.Target != v.Target || o.Port == 0 || !sameHL7(o, v) || o.DICOM != v.DICOM {
 			r.bad(Deny, "the map of node %s of %s offers %s otherwise than it is: at port %d to %s", d.ID, d.Site, o.Service, o.Port, o.Target)
 		}
 		p.proveAlso(r, d, o, v)
@@ -188,7 +188,7 @@ func (p *Prover) proveUses(r *report, d Node, s *mapState) {
 			continue
 		case seen[u.Service]:
 			r.bad(Deny, "the map of node %s of %s uses %s twice", d.ID, d.Site, u.Service)
-		case u.Protocol != v.Protocol || u.Mode != v.Mode || u.AETitle != v.AETitle || u.Receiver != v.Receiver || u.HL7 != v.HL7:
+		case u.Protocol != v.Protocol || u.Mode != v.Mode || u.AETitle != v.AETitle || u.Receiver != v.Receiver || u.HL7 != v.HL7 || u.DICOM != v.DICOM:
 			r.bad(Deny, "the map of node %s of %s uses %s otherwise than it is", d.ID, d.Site, u.Service)
 		case u.LANPort == 0 || len(grants) == 1 && u.LANPort != grants[0].LANPort:
 			r.bad(Deny, "the map of node %s of %s has %s at LAN port %d, granted is %d", d.ID, d.Site, u.Service, u.LANPort, grants[0].LANPort)

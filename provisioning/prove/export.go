@@ -56,7 +56,7 @@ func Export(s netmap.Snapshot, hub []provisioning.Node) Input {
 		services[v.ID] = v.Name
 		in.Services = append(in.Services, Service{
 			Name: v.Name, Site: name(string(v.Site)), Protocol: v.Protocol, Mode: v.Mode, AETitle: v.AETitle, Receiver: v.Receiver,
-			HL7: v.HL7, Target: v.Target, Port: v.Port, Address: v.Address, Created: utc(v.Created),
+			HL7: v.HL7, DICOM: v.DICOM, Target: v.Target, Port: v.Port, Address: v.Address, Created: utc(v.Created),
 		})
 	}
 	for _, g := range s.Grants {

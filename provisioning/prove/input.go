@@ -102,15 +102,16 @@ func (n Node) own() []netip.Prefix { return hosts(n.Address, n.Former) }
 
 // Service is what a Site offers.
 type Service struct {
-	Name     string          `json:"name"`
-	Site     string          `json:"site"`
-	Protocol wire.Protocol   `json:"protocol"`
-	Mode     wire.Mode       `json:"mode"`
-	AETitle  string          `json:"ae_title,omitempty"`
-	Receiver string          `json:"receiver,omitempty"`
-	HL7      wire.HL7Options `json:"hl7,omitzero"`
-	Target   string          `json:"target"`
-	Port     uint16          `json:"port"`
+	Name     string            `json:"name"`
+	Site     string            `json:"site"`
+	Protocol wire.Protocol     `json:"protocol"`
+	Mode     wire.Mode         `json:"mode"`
+	AETitle  string            `json:"ae_title,omitempty"`
+	Receiver string            `json:"receiver,omitempty"`
+	HL7      wire.HL7Options   `json:"hl7,omitzero"`
+	DICOM    wire.DICOMOptions `json:"dicom,omitzero"`
+	Target   string            `json:"target"`
+	Port     uint16            `json:"port"`
 	// Address is the Service's own, at its Site's front; the zero value for none.
 	Address netip.Addr `json:"address,omitzero"`
 	// Created decides who of two gets what only one can have. It is not part of the proof, see Affected.

@@ -122,6 +122,8 @@ type Services interface {
 	List() ([]provisioning.Service, error) // by name
 	// Readdress writes Address only, as Create.
 	Readdress(provisioning.ServiceID, netip.Addr) error
+	// Configure writes HL7 and DICOM only.
+	Configure(provisioning.Service) error
 	Remove(provisioning.ServiceID) error // ErrInUse while granted
 }
 

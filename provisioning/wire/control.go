@@ -68,6 +68,23 @@ type Facts struct {
 	Containers []netip.Prefix `json:"containers,omitempty"`
 	// LANTLS is how the LAN is protected; nil for a box that does not tell.
 	LANTLS *LANReport `json:"lan_tls,omitempty"`
+	// Archives are what the box found out of the archives behind its Site's DICOM Services.
+	Archives []ArchiveFacts `json:"archives,omitempty"`
+	// Devices are those that called DICOM Services from the LAN last.
+	Devices []DeviceFacts `json:"devices,omitempty"`
+}
+
+// ArchiveFacts are what an archive accepts, in numbers.
+type ArchiveFacts struct {
+	Service string `json:"service"`
+	// Probed is when it was asked; zero for never. Software is what it calls its software.
+	Probed   time.Time `json:"probed,omitzero"`
+	Software string    `json:"software,omitempty"`
+	// Classes counts the storage SOP classes that it takes, Pairs those of class and transfer syntax.
+	Classes int `json:"classes"`
+	Pairs   int `json:"pairs"`
+	// Problem is why it could not be asked.
+	Problem string `json:"problem,omitempty"`
 }
 
 // EnrollResponse is what the coordinator seals back. Exactly one of Error, NetMap and Wait is set.

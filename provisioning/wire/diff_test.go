@@ -173,7 +173,7 @@ func TestContentHash(t *testing.T) {
 func TestDiffCarriesAllFieldsOfANetMap(t *testing.T) {
 	lists := 0
 	for f := range reflect.TypeFor[wire.NetMap]().Fields() {
-		if f.Type.Kind() == reflect.Slice && f.Type.Elem().Kind() == reflect.Struct && f.Name != "Overlay" {
+		if f.Type.Kind() == reflect.Slice && f.Type.Elem().Kind() == reflect.Struct && f.Name != "Overlay" && f.Name != "Devices" { // both are short
 			lists++
 		}
 	}

@@ -89,6 +89,8 @@ type NetMap struct {
 	Uses    []Use          `json:"uses,omitempty"`
 	// LANTLS is nil where everything on the LAN is in cleartext.
 	LANTLS *LANTLS `json:"lan_tls,omitempty"`
+	// Devices are what operators have decided of the Site's devices, sorted by AE title and address.
+	Devices []Device `json:"devices,omitempty"`
 
 	// Delegated is set by Signed.Open for a map that the network's key has not signed itself: then only what its Members cover is to be
 	// believed, see Restrict.
@@ -166,6 +168,8 @@ type Offer struct {
 	Receiver string     `json:"receiver,omitempty"`
 	Mode     Mode       `json:"mode,omitempty"`
 	HL7      HL7Options `json:"hl7,omitzero"`
+	// DICOM is set for DICOM Services only.
+	DICOM DICOMOptions `json:"dicom,omitzero"`
 	// From names who may connect, by overlay prefix. Never empty: no grant, no Offer.
 	From []Source `json:"from"`
 }
@@ -189,6 +193,8 @@ type Use struct {
 	// Receiver is the receiving application (MSH-5) or "application^facility" (MSH-5 and MSH-6); empty takes all messages of the port.
 	Receiver string     `json:"receiver,omitempty"`
 	HL7      HL7Options `json:"hl7,omitzero"`
+	// DICOM are the options of a DICOM Service.
+	DICOM DICOMOptions `json:"dicom,omitzero"`
 	// Address is where the Service is on the overlay: one of its places.
 	Address netip.AddrPort `json:"address"`
 	// Poll makes the gateway fetch new studies for a queued DICOM Service from an archive of its own Site.

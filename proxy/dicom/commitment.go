@@ -7,10 +7,12 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/towpath/towpath/proxy/dicom/dimse"
+	"github.com/towpath/towpath/proxy/dicom/pdu"
 	"github.com/towpath/towpath/proxy/dicom/ul"
 )
 
@@ -41,11 +43,12 @@ const (
 type report struct {
 	transaction string
 	objects     map[string]commitment // by SOP instance UID
+	reasons     map[string]uint16     // of those that failed
 }
 
 // parseReport reads the data set of an N-EVENT-REPORT.
 func parseReport(b []byte, enc encoding) report {
-	r := report{objects: map[string]commitment{}}
+	r := report{objects: map[string]commitment{}, reasons: map[string]uint16{}}
 	for s := (elements{b: b, enc: enc}); ; {
 		e, err := s.next()
 		if err != nil {
@@ -57,6 +60,9 @@ func parseReport(b []byte, enc encoding) report {
 		case tagRefSequence, tagFailedSequence:
 			for _, it := range items(e.value, enc) {
 				uid, reason := parseReference(it, enc)
+				if e.tag == tagFailedSequence {
+					r.reasons[uid] = reason
+				}
 				switch {
 				case e.tag == tagRefSequence:
 					if r.objects[uid] == notReported {
@@ -136,6 +142,17 @@ func (c *Commitments) forget(t *transaction) {
 		defer c.mu.Unlock()
 		delete(c.waiting, t.uid)
 	}
+}
+
+// mayReport says whether a peer with these roles is to be heard as an archive: one that asks for that role, or any while a report is
+// waited for, since not all archives ask.
+func (c *Commitments) mayReport(roles []pdu.Role) bool {
+	if c == nil {
+		return false
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.waiting) > 0 || slices.ContainsFunc(roles, func(r pdu.Role) bool { return r.SOPClass == StorageCommitment && r.SCP })
 }
 
 // arrived hands a report over. It returns false if nobody waits for it.

@@ -71,3 +71,21 @@ func callingOr(ae string) string {
 	}
 	return ae
 }
+
+// echoWait is how long a C-ECHO waits for the state of the archive.
+const echoWait = 8 * time.Second
+
+// echo answers a C-ECHO (PS3.4 annex A): that we are here, or where that is asked for, whether the archive is.
+func (p *provider) echo(ctx context.Context, id uint8, set *dimse.Set) error {
+	status, comment := dimse.Success, ""
+	if p.farEcho != nil {
+		asking, cancel := context.WithTimeout(ctx, echoWait)
+		err := p.farEcho(asking, p.a.Request().CallingAE)
+		cancel()
+		if err != nil {
+			status, comment = dimse.ProcessingFailure, "the archive does not answer; objects are taken all the same"
+			p.refuse("a C-ECHO was answered with the state of the archive: " + err.Error())
+		}
+	}
+	return p.respond(ctx, id, dimse.Respond(set, status, comment))
+}

@@ -61,6 +61,14 @@ func (l Limits) withDefaults() Limits {
 	return l
 }
 
+// quiet is how long an association may say nothing.
+func (l Limits) quiet() time.Duration {
+	if l.Quiet == 0 {
+		return ul.DefaultQuiet
+	}
+	return l.Quiet
+}
+
 // upper returns the configuration of the upper layer.
 func (l Limits) upper(log *slog.Logger) ul.Config {
 	return ul.Config{

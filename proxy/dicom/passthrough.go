@@ -58,6 +58,9 @@ func (r *Router) passThrough(ctx context.Context, near net.Conn, in *ul.Incoming
 		return unreachable(noAnswer(err, route.Target, r.cfg.HoldFor))
 	}
 	_ = far.SetDeadline(time.Time{}) // a failing conn fails the next read anyway
+	if pdu.Type(answer[0]) == pdu.TypeAssociateAC {
+		route.Twin.caller(in.RQ.CallingAE)
+	}
 
 	s.run(ctx, slices.Concat(answer, reader.Buffered()))
 	r.cfg.Log.Debug("pass-through ended", "service", route.Service, "bytes_up", s.up.total, "bytes_down", s.down.total)

@@ -38,11 +38,18 @@ type provider struct {
 	open   func(object) (storeWriter, error)
 	// commitments, if not nil, takes the reports of storage commitments.
 	commitments *Commitments
+	admission   admission
+	service     string // for messages
+	// farEcho, if not nil, is what a C-ECHO is answered with.
+	farEcho func(ctx context.Context, calling string) error
+	// commits takes requests for storage commitment, if it has Pledges.
+	commits commits
 
 	a       *ul.Association
 	res     proxy.Result
 	refused int
 	why     string // of the last refusal
+	nothing bool   // no context for storage was accepted
 }
 
 // serve accepts the association and serves it to its end.
@@ -51,52 +58,37 @@ func (p *provider) serve(ctx context.Context, in *ul.Incoming, res proxy.Result)
 		return refuse(ctx, in, res, pdu.UserApplicationContext, "the peer asked for an application context other than DICOM's")
 	}
 	p.res = res
-	if p.commitments != nil {
-		in.Roles = reporterRoles(in.RQ.UserInfo.Roles)
-	}
-	a, err := in.Accept(ctx, negotiate(in.RQ, p.commitments != nil))
+	p.admission.reports, p.admission.pledges = p.commitments.mayReport(in.RQ.UserInfo.Roles), p.commits.pledges != nil
+	in.Roles = p.admission.roles(in.RQ.UserInfo.Roles)
+	contexts, refused, stored := p.admission.negotiate(in.RQ)
+	a, err := in.Accept(ctx, contexts)
 	if err != nil {
 		return ended(res, err)
 	}
 	p.a = a
+	if stored == 0 && p.admission.unlisted(in.RQ) {
+		p.nothing = true
+		p.refuse(fmt.Sprintf("%s offered only SOP classes that service %s is not for: set the device to what it is for, or run \"towpath service set %s --sop-class\"",
+			res.Calling, p.service, p.service))
+		p.log.Warn("nothing to store was accepted", "reason", p.why)
+	} else if len(refused) > 0 && stored == 0 {
+		p.nothing = true
+		p.refuse(p.admission.twin.turnAway(in.RQ.CallingAE, refused))
+		p.log.Warn("nothing to store was accepted", "reason", p.why)
+	}
+	defer p.commits.begin(a)()
 	for err == nil {
-		err = p.message(ctx)
+		if err = p.commits.idle(ctx, a, p.limits.quiet()); err == nil {
+			err = p.message(ctx)
+		}
 	}
 	out := ended(p.res, err)
 	if out.Outcome == proxy.OutcomeDone && p.refused > 0 {
 		out.Outcome = proxy.OutcomeRefused
-		out.Detail = fmt.Sprintf("%d messages were refused, the last one because: %s", p.refused, p.why)
-	}
-	return out
-}
-
-// reporterRoles grants an archive the provider's role of storage commitment, in which it reports (PS3.4 §J.3.3).
-func reporterRoles(asked []pdu.Role) []pdu.Role {
-	for _, r := range asked {
-		if r.SOPClass == StorageCommitment {
-			return []pdu.Role{{SOPClass: r.SOPClass, SCP: r.SCP}}
+		out.Detail = p.why
+		if !p.nothing || p.refused > 1 {
+			out.Detail = fmt.Sprintf("%d messages were refused, the last one because: %s", p.refused, p.why)
 		}
-	}
-	return nil
-}
-
-// negotiate answers each proposed context: verification and all storage classes, in a transfer syntax that is easy to take on, and
-// storage commitment if reports are expected.
-func negotiate(rq *pdu.AssociateRQ, reports bool) []pdu.AcceptedContext {
-	out := make([]pdu.AcceptedContext, 0, len(rq.Contexts))
-	for _, pc := range rq.Contexts {
-		ac := pdu.AcceptedContext{ID: pc.ID, TransferSyntax: chooseTransferSyntax(pc.TransferSyntaxes)}
-		switch {
-		case pc.AbstractSyntax == StorageCommitment && reports && ac.TransferSyntax != "":
-		case pc.AbstractSyntax != Verification && !IsStorageClass(pc.AbstractSyntax):
-			ac.Result = pdu.ContextAbstractSyntax
-		case ac.TransferSyntax == "":
-			ac.Result = pdu.ContextTransferSyntaxes
-		}
-		if ac.TransferSyntax == "" {
-			ac.TransferSyntax = ImplicitLittleEndian // not significant, but PS3.8 table 9-18 wants the item to be there
-		}
-		out = append(out, ac)
 	}
 	return out
 }
@@ -120,8 +112,12 @@ func (p *provider) message(ctx context.Context) error {
 		if err := p.skip(ctx, id, &set); err != nil {
 			return err
 		}
-		return p.respond(ctx, id, dimse.Respond(&set, dimse.Success, ""))
-	case c == dimse.NEventReportRQ && pc.AbstractSyntax == StorageCommitment:
+		return p.echo(ctx, id, &set)
+	case c == dimse.NActionRQ && pc.AbstractSyntax == StorageCommitment && p.admission.admits():
+		return p.request(ctx, pc, &set)
+	case p.commits.answered(&set):
+		return nil
+	case c == dimse.NEventReportRQ && pc.AbstractSyntax == StorageCommitment && p.admission.reports:
 		return p.commitmentReport(ctx, pc, &set)
 	case c == dimse.CCancelRQ:
 		return p.skip(ctx, id, &set) // nothing of ours can be canceled, and a cancel has no response
@@ -159,6 +155,9 @@ func (p *provider) drain(ctx context.Context, id uint8, g *guarded) error {
 func (p *provider) store(ctx context.Context, pc ul.Context, set *dimse.Set) error {
 	rq := dimse.ParseStoreRQ(set)
 	status, comment := check(rq, pc)
+	if status == dimse.Success {
+		status, comment = p.admission.check(kind{class: rq.SOPClass, syntax: pc.TransferSyntax})
+	}
 	g := &guarded{limit: p.limits.MaxObject}
 	if status == dimse.Success {
 		w, err := p.open(object{

@@ -1,6 +1,7 @@
 package dicom
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -46,6 +47,17 @@ type Route struct {
 	// Network and Target, a host and port that the Network understands, are the far side of a PassThrough route.
 	Network proxy.Network
 	Target  string
+	// Twin stands for the archive of the route; it may be nil. A Queued route accepts what the archive does, a PassThrough one tells other
+	// gateways of it. Hold makes a Queued route accept everything: what the archive then refuses is parked.
+	Twin *Twin
+	Hold bool
+	// Pledges takes requests for storage commitment on a Queued route; nil refuses them.
+	Pledges *Pledges
+	// Rules say who may use the route.
+	Rules Rules
+	// FarEcho, if not nil, is asked for the state of the archive when a device sends a C-ECHO to a Queued route; else the answer is the
+	// gateway's own.
+	FarEcho func(ctx context.Context, calling string) error
 }
 
 func (r Route) check(queue spool.Queue) error {

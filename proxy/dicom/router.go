@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"slices"
 	"strconv"
 	"time"
@@ -41,6 +42,10 @@ type RouterConfig struct {
 	// Admit, if not nil, is asked before an association is served, by the connection, the Service and the calling AE title. It returns ""
 	// or why the association is rejected for good.
 	Admit func(c net.Conn, service, calling string) string
+	// Reports are called AE titles of our own, to which archives report storage commitments and nothing else.
+	Reports []string
+	// Devices, which may be nil, notes who calls, and knows who may.
+	Devices *Devices
 	// Log may be nil.
 	Log *slog.Logger
 	// HoldFor is how long a PassThrough route may take to connect and get its answer. 0 means DefaultHoldFor.
@@ -86,7 +91,19 @@ func (r *Router) Serve(ctx context.Context, c net.Conn) proxy.Result {
 		return ended(proxy.Result{}, err)
 	}
 	res := proxy.Result{Calling: printable(in.RQ.CallingAE), Called: printable(in.RQ.CalledAE)}
+	if r.cfg.Commitments != nil && slices.Contains(r.cfg.Reports, in.RQ.CalledAE) {
+		p := &provider{limits: r.cfg.Limits, log: r.cfg.Log, commitments: r.cfg.Commitments, admission: admission{nothing: true}}
+		return p.serve(ctx, in, res)
+	}
 	route, ok := pick(r.cfg.Routes, in.RQ.CalledAE)
+	from, now := addressOf(c), time.Now()
+	if ok {
+		r.cfg.Devices.saw(route.Service, in.RQ.CallingAE, from, now)
+	}
+	if no := route.Rules.judge(route.Service, in.RQ.CallingAE, from, r.cfg.Devices, now); ok && no.why != "" {
+		r.cfg.Log.Warn("association rejected", "service", route.Service, "reason", no.why)
+		return reject(ctx, in, res, no.rj, no.why)
+	}
 	switch {
 	case !ok:
 		return refuse(ctx, in, res, pdu.UserCalledAE, unknownAE(in.RQ.CalledAE, r.known))
@@ -95,17 +112,35 @@ func (r *Router) Serve(ctx context.Context, c net.Conn) proxy.Result {
 			return refuse(ctx, in, res, pdu.UserNoReason, why)
 		}
 	}
-	if route.Mode == PassThrough {
+	switch {
+	case route.Mode == PassThrough && route.Twin != nil && asksTwin(in.RQ):
+		return r.answerTwin(ctx, in, route.Twin, res)
+	case route.Mode == PassThrough:
 		return r.passThrough(ctx, c, in, route, res)
 	}
-	p := &provider{limits: r.cfg.Limits, log: r.cfg.Log, commitments: r.cfg.Commitments, open: func(o object) (storeWriter, error) {
-		w, err := r.cfg.Queue.Create(spool.Meta{Queue: route.QueueName, Attributes: o.attributes()})
-		if err != nil {
-			return nil, err
-		}
-		return queueWriter{w}, nil
-	}}
+	p := &provider{
+		limits: r.cfg.Limits, log: r.cfg.Log, commitments: r.cfg.Commitments, admission: admission{twin: route.Twin, hold: route.Hold, classes: route.Rules.Classes},
+		farEcho: route.FarEcho, service: route.Service,
+		commits: commits{pledges: route.Pledges, from: from},
+		open: func(o object) (storeWriter, error) {
+			w, err := r.cfg.Queue.Create(spool.Meta{Queue: route.QueueName, Attributes: o.attributes()})
+			if err != nil {
+				return nil, err
+			}
+			return queueWriter{w}, nil
+		},
+	}
 	return p.serve(ctx, in, res)
+}
+
+// addressOf is where a connection comes from; the zero value if that has no address.
+func addressOf(c net.Conn) netip.Addr {
+	if a := c.RemoteAddr(); a != nil {
+		if ap, err := netip.ParseAddrPort(a.String()); err == nil {
+			return ap.Addr().Unmap()
+		}
+	}
+	return netip.Addr{}
 }
 
 // queueWriter is a spool.Writer whose Commit returns no Item.
@@ -131,7 +166,10 @@ func (o object) attributes() map[string]string {
 
 // refuse answers with a permanent A-ASSOCIATE-RJ by the user.
 func refuse(ctx context.Context, in *ul.Incoming, res proxy.Result, reason uint8, detail string) proxy.Result {
-	rj := pdu.AssociateRJ{Result: pdu.RejectedPermanent, Source: pdu.SourceUser, Reason: reason}
+	return reject(ctx, in, res, pdu.AssociateRJ{Result: pdu.RejectedPermanent, Source: pdu.SourceUser, Reason: reason}, detail)
+}
+
+func reject(ctx context.Context, in *ul.Incoming, res proxy.Result, rj pdu.AssociateRJ, detail string) proxy.Result {
 	if err := in.Reject(ctx, rj); err != nil {
 		return ended(res, err)
 	}

@@ -44,6 +44,26 @@ type user struct {
 
 // open associates as calling and proposes kinds, at most 128. Errors are sentences for a technician.
 func (u *user) open(ctx context.Context, calling string, kinds []kind) error {
+	proposed := make(map[kind]uint8, len(kinds))
+	contexts := make([]pdu.ProposedContext, 0, len(kinds))
+	for i, k := range kinds {
+		id := uint8(2*i + 1)
+		proposed[k] = id
+		contexts = append(contexts, pdu.ProposedContext{ID: id, AbstractSyntax: k.class, TransferSyntaxes: []string{k.syntax}})
+	}
+	if err := u.openContexts(ctx, calling, contexts); err != nil {
+		return err
+	}
+	u.proposed = proposed
+	return nil
+}
+
+// openContexts is open for contexts of any form.
+func (u *user) openContexts(ctx context.Context, calling string, contexts []pdu.ProposedContext) error {
+	return u.openProposal(ctx, ul.Proposal{CallingAE: calling, CalledAE: u.calledAE, Contexts: contexts, Roles: u.roles})
+}
+
+func (u *user) openProposal(ctx context.Context, p ul.Proposal) error {
 	began := time.Now()
 	dial, cancel := context.WithTimeout(ctx, u.limits.Dial)
 	defer cancel()
@@ -52,21 +72,14 @@ func (u *user) open(ctx context.Context, calling string, kinds []kind) error {
 		return &dialError{target: u.target, err: err}
 	}
 	u.connectTime = time.Since(began)
-	p := ul.Proposal{CallingAE: calling, CalledAE: u.calledAE, Roles: u.roles}
-	proposed := make(map[kind]uint8, len(kinds))
-	for i, k := range kinds {
-		id := uint8(2*i + 1)
-		proposed[k] = id
-		p.Contexts = append(p.Contexts, pdu.ProposedContext{ID: id, AbstractSyntax: k.class, TransferSyntaxes: []string{k.syntax}})
-	}
 	began = time.Now()
 	a, err := ul.Request(ctx, conn, p, u.limits.upper(u.log))
 	if err != nil {
 		_ = conn.Close() // there is nothing left to lose on it
-		return u.explain(err, calling)
+		return u.explain(err, p.CallingAE)
 	}
 	u.associateTime = time.Since(began)
-	u.conn, u.a, u.calling, u.proposed, u.message, u.used = conn, a, calling, proposed, 0, time.Now()
+	u.conn, u.a, u.calling, u.proposed, u.message, u.used = conn, a, p.CallingAE, nil, 0, time.Now()
 	return nil
 }
 

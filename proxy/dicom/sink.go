@@ -49,6 +49,8 @@ type SinkConfig struct {
 	Ledger *Ledger
 	// Commitments, which may be nil, hears of storage commitment reports that come on an association of the archive.
 	Commitments *Commitments
+	// Twin, which may be nil, hears when the archive does otherwise than it knows.
+	Twin *Twin
 	// InDoubt is for archives that cannot be asked.
 	InDoubt InDoubtPolicy
 	// SettleTime is how long after a break an archive may still be storing: until then "I do not have it" is not believed. Default
@@ -159,6 +161,7 @@ func (s *sink) receipt(o *outgoing, resp dimse.Response) (spool.Receipt, error) 
 	if resp.Status == dimse.DuplicateInstance && o.resent {
 		class = dimse.ClassSuccess // it got there the first time
 	}
+	s.cfg.Twin.answered(o.kind.class, resp.Status == dimse.SOPClassNotSupported)
 	var err error
 	switch class {
 	case dimse.ClassSuccess, dimse.ClassWarning:
@@ -203,7 +206,11 @@ func (s *sink) prepare(ctx context.Context, calling string, k kind) (uint8, erro
 	if err := s.open(ctx, calling, *kinds); err != nil {
 		return 0, err
 	}
-	return s.accepted(k)
+	id, err := s.accepted(k)
+	peer := s.a.Accepted().UserInfo
+	s.cfg.Twin.met(peer.ImplementationClass, peer.ImplementationVersion)
+	s.cfg.Twin.proposed(k, err == nil)
+	return id, err
 }
 
 // kinds returns what calling has sent so far. When too many AE titles have been seen, all but this one are forgotten.

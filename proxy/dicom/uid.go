@@ -29,55 +29,10 @@ func IsStorageClass(uid string) bool {
 		}
 		return ValidUID(uid)
 	}
-	switch uid {
-	case "1.2.840.10008.5.1.4.34.7", // RT Beams Delivery Instruction
-		"1.2.840.10008.5.1.4.34.10",     // RT Brachy Application Setup Delivery Instruction
-		"1.2.840.10008.5.1.4.38.1",      // Hanging Protocol
-		"1.2.840.10008.5.1.4.39.1",      // Color Palette
-		"1.2.840.10008.5.1.4.43.1",      // Generic Implant Template
-		"1.2.840.10008.5.1.4.44.1",      // Implant Assembly Template
-		"1.2.840.10008.5.1.4.45.1",      // Implant Template Group
-		"1.2.840.113619.4.2",            // GE private: DICOM MR Image Info
-		"1.2.840.113619.4.3",            // GE private: DICOM CT Image Info
-		"1.2.840.113619.4.4",            // GE private: DICOM Display Image Info
-		"1.2.840.113619.4.26",           // GE private: 3D Model
-		"1.2.840.113619.4.27",           // GE private: Nuclear Medicine
-		"1.2.840.113619.4.30",           // GE private: PET Raw Data
-		"1.3.12.2.1107.5.9.1",           // Siemens private: CSA Non-Image
-		"1.2.392.200036.9116.7.8.1.1.1": // Toshiba private: US Private Data
+	if slices.Contains(strings.Fields(otherStorageClasses), uid) {
 		return true
 	}
 	return strings.HasPrefix(uid, "1.3.46.670589.") && ValidUID(uid) // Philips private: series data, volumes, reconstructions
-}
-
-// knownTransferSyntax reports whether uid is an encoding that stores and forwards: all of PS3.6 table A-1 that hold the object
-// itself, and the one private one in wide use. The JPIP ones, whose pixels are behind an address at the modality, and the live
-// video ones (SMPTE ST 2110) are not.
-func knownTransferSyntax(uid string) bool {
-	if uid == "1.2.840.113619.5.2" { // GE private: Implicit VR, big-endian pixels
-		return true
-	}
-	rest, ok := strings.CutPrefix(uid, ImplicitLittleEndian)
-	if !ok {
-		return false
-	}
-	if jpeg, ok := strings.CutPrefix(rest, ".4."); ok {
-		return slices.Contains([]string{
-			"50", "51", "52", "53", "54", "55", "56", "57", "58", "59", "60", "61", "62", "63", "64", "65", "66", "70", // JPEG
-			"80", "81", // JPEG-LS
-			"90", "91", "92", "93", // JPEG 2000
-			"100", "100.1", "101", "101.1", // MPEG-2
-			"102", "102.1", "103", "103.1", "104", "104.1", "105", "105.1", "106", "106.1", // H.264
-			"107", "108", // H.265
-			"110", "111", "112", // JPEG XL
-			"201", "202", "203", // HTJ2K
-		}, jpeg)
-	}
-	switch rest {
-	case "", ".1", ".1.98", ".1.99", ".2", ".5", ".8.1":
-		return true // implicit, explicit, encapsulated uncompressed, deflated, big-endian, RLE, deflated frame
-	}
-	return false
 }
 
 // chooseTransferSyntax picks from what a peer offers in one context: Explicit VR Little Endian, since everybody can take it on,

@@ -49,6 +49,9 @@ func testSites(t *testing.T, s store.Store) {
 		DICOMPort: 2762, Names: []string{"gateway.local"}, Ports: map[string]uint16{"pacs": 2763},
 		Cleartext: []wire.CleartextRule{{Device: netip.MustParsePrefix("192.168.1.40/32"), Until: now().Truncate(time.Second)}, {}},
 	}
+	changed.Devices = []wire.Device{
+		{AETitle: "CT 1", Address: netip.MustParseAddr("192.168.1.7"), Report: "ct1.lan:104"}, {AETitle: `OLD "<&>"`, Denied: true},
+	}
 	update(t, s, func(tx store.Tx) error { return tx.Sites().Update(changed) })
 	view(t, s, func(tx store.Tx) error {
 		got, err := tx.Sites().ByName("bonn")
@@ -262,6 +265,20 @@ func testServices(t *testing.T, s store.Store) {
 		return tx.Services().Create(service(provisioning.Site{ID: "site_unknown"}, "lost", 1))
 	})
 	refused(t, s, store.ErrInUse, "a site with services", func(tx store.Tx) error { return tx.Sites().Remove(sites[0].ID) })
+	// Configure writes the options and nothing else.
+	set := archive
+	set.HL7, set.DICOM = wire.HL7Options{}, wire.DICOMOptions{FarEcho: true, Callers: `A\\B C`}
+	meant := set
+	set.Name, set.Target, set.Port, set.Site = "other", "10.0.0.1:1", 9, sites[0].ID
+	update(t, s, func(tx store.Tx) error { return tx.Services().Configure(set) })
+	view(t, s, func(tx store.Tx) error {
+		got, err := tx.Services().ByID(archive.ID)
+		same(t, "configured", meant, got)
+		return err
+	})
+	set.ID = "svc_none"
+	refused(t, s, store.ErrNotFound, "options of no service", func(tx store.Tx) error { return tx.Services().Configure(set) })
+
 	update(t, s, func(tx store.Tx) error { return tx.Services().Remove(pacs.ID) })
 	for what, fn := range map[string]func(store.Tx) error{
 		"by id":   func(tx store.Tx) error { _, err := tx.Services().ByID(pacs.ID); return err },

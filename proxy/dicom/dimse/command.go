@@ -1,6 +1,7 @@
 package dimse
 
 import (
+	"cmp"
 	"encoding/binary"
 	"fmt"
 )
@@ -204,11 +205,13 @@ type Response struct {
 	OffendingElements []uint32
 }
 
-// Respond returns a Response to the request s that repeats what must be repeated.
+// Respond returns a Response to the request s that repeats what must be repeated, and for N-services the requested class and instance as the
+// affected ones, which PS3.7 §10.1 lets a provider leave out and some peers insist on.
 func Respond(s *Set, status Status, comment string) Response {
 	return Response{
 		To: s.CommandField(), MessageID: s.MessageID(), Status: status, ErrorComment: comment,
-		SOPClass: s.Text(TagAffectedSOPClass), SOPInstance: s.Text(TagAffectedSOPInstance),
+		SOPClass:    cmp.Or(s.Text(TagAffectedSOPClass), s.Text(TagRequestedSOPClass)),
+		SOPInstance: cmp.Or(s.Text(TagAffectedSOPInstance), s.Text(TagRequestedSOPInstance)),
 	}
 }
 
@@ -231,6 +234,13 @@ func (m Response) Set() Set {
 	s.SetText(TagErrorComment, cutComment(m.ErrorComment))
 	s.SetUI(TagAffectedSOPInstance, m.SOPInstance)
 	return s
+}
+
+// WithDataSet returns the command set of a response that a data set follows.
+func (m Response) WithDataSet() *Set {
+	s := m.Set()
+	s.SetUS(TagDataSetType, withDataSet)
+	return &s
 }
 
 // ParseResponse reads a response. It fails if s is none or has no status.

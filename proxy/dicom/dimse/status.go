@@ -11,10 +11,13 @@ const (
 
 	ProcessingFailure     Status = 0x0110 // PS3.7 §C.5.7
 	DuplicateInstance     Status = 0x0111
+	NoSuchInstance        Status = 0x0112
+	InvalidArgument       Status = 0x0115
 	InvalidInstance       Status = 0x0117 // the SOP instance UID violates the rules for UIDs
 	NoSuchSOPClass        Status = 0x0118
 	ClassInstanceConflict Status = 0x0119
 	SOPClassNotSupported  Status = 0x0122
+	NoSuchAction          Status = 0x0123
 	NotAuthorized         Status = 0x0124
 	DuplicateInvocation   Status = 0x0210
 	UnrecognizedOperation Status = 0x0211

@@ -218,11 +218,14 @@ func (a *Association) awaitClose() {
 
 // Alive looks whether the peer has left or spoken unasked since the last message, which costs a millisecond. A requestor that has
 // not used an association for a while asks before it sends something that could be half sent.
-func (a *Association) Alive() bool {
+func (a *Association) Alive() bool { return a.Silent(time.Millisecond) }
+
+// Silent is Alive with another time: it returns false as soon as the peer speaks or has left, and true when it has not for that long.
+func (a *Association) Silent(d time.Duration) bool {
 	if a.state != Sta6 {
 		return false
 	}
-	a.conn.within("looking for a goodbye", time.Millisecond)
+	a.conn.within("looking for a goodbye", d)
 	err := a.r.Peek()
 	_, silent := errors.AsType[*TimeoutError](err)
 	return silent

@@ -14,6 +14,9 @@ const (
 	ImplementationVersion = "TOWPATH_1"
 )
 
+// DefaultQuiet is that of Config.Quiet.
+const DefaultQuiet = 10 * time.Minute
+
 // Config sets limits and times of an association. A zero field means its default.
 type Config struct {
 	// Limits bound PDUs.
@@ -44,7 +47,7 @@ func (c Config) withDefaults() Config {
 	c.Associate = orDefault(c.Associate, 30*time.Second)
 	c.Progress = orDefault(c.Progress, time.Minute)
 	c.MinProgress = orDefault(c.MinProgress, 8<<10)
-	c.Quiet = orDefault(c.Quiet, 10*time.Minute)
+	c.Quiet = orDefault(c.Quiet, DefaultQuiet)
 	c.Response = orDefault(c.Response, 5*time.Minute)
 	c.Close = orDefault(c.Close, 2*time.Second)
 	if c.Log == nil {

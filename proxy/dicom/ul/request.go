@@ -12,7 +12,7 @@ type Proposal struct {
 	CallingAE, CalledAE string
 	// Contexts are at most 128, with different odd IDs.
 	Contexts []pdu.ProposedContext
-	// Roles are those that the requestor wants besides being the user of each SOP class (PS3.7 §D.3.3.4).
+	// Roles are proposed for SOP classes of which we are not the user alone (PS3.7 §D.3.3.4).
 	Roles []pdu.Role
 }
 
