@@ -12,12 +12,12 @@ import (
 
 // dicomRouter reads the pledges without the lock: only Apply, which calls it, changes them.
 func (r *Runner) dicomRouter(l Listener) (*dicom.Router, error) {
-	cfg := dicom.RouterConfig{Queue: r.cfg.Queue, Commitments: r.commitments, Reports: l.Reports, Log: r.cfg.Log}
+	cfg := dicom.RouterConfig{Queue: r.cfg.Queue, Commitments: r.commitments, Reports: l.Reports, Log: r.cfg.Log, Admit: r.door.admit(l)}
 	if l.Side == LAN {
 		cfg.Devices = r.cfg.Devices
 	}
 	for _, x := range l.Routes {
-		route := dicom.Route{Service: x.Service, AETitle: x.AETitle, Mode: dicom.PassThrough, Target: x.Target, Network: r.network(x.Via)}
+		route := dicom.Route{Service: x.Service, AETitle: x.AETitle, Mode: dicom.PassThrough, Target: x.Target, Network: r.way(x)}
 		if x.Mode == wire.Queued {
 			route = dicom.Route{Service: x.Service, AETitle: x.AETitle, Mode: dicom.Queued, QueueName: x.Queue, Hold: x.DICOM.Hold}
 			r.queuedOptions(&route, x)
