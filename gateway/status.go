@@ -26,7 +26,7 @@ func (g *Gateway) Status(ctx context.Context) localapi.Status {
 	s := localapi.Status{
 		Version: g.opt.Version, Site: m.Self.Site, SiteKind: string(m.Self.SiteKind), Node: m.Self.Node, Kind: string(m.Self.Kind), Address: m.Self.Address, Former: m.Self.Former,
 		Healthy: g.health.Healthy(), Conditions: g.health.List(), Coordinator: link,
-		Queues: g.opt.Spool.Stats(), Sessions: g.sessions.list(), Services: g.services(), HL7: g.hl7.Counters.List(), DICOM: g.runner.DICOM(),
+		Queues: g.opt.Spool.Stats(), Spool: g.usage(), Sessions: g.sessions.list(), Services: g.services(), HL7: g.hl7.Counters.List(), DICOM: g.runner.DICOM(),
 	}
 	dev, err := g.opt.Device.Status(ctx)
 	if err != nil {

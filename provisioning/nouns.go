@@ -30,7 +30,19 @@ type Site struct {
 	Title string
 	// Endpoint is the host:port at which the Site's gateway can be reached from outside; empty for a Site that only calls out.
 	Endpoint string
+	// SpoolKey says where the private key of its encrypted queues is kept.
+	SpoolKey wire.SpoolKey
 	Created  time.Time
+}
+
+// SpoolKey is the private key of a Node's queues, kept for it.
+type SpoolKey struct {
+	Node NodeID
+	// ID tells the Node's keys apart.
+	ID string
+	// Sealed is the key, sealed to the coordinator's own.
+	Sealed  []byte
+	Created time.Time
 }
 
 // NodeState says whether a Node takes part in the network. Only active ones are in maps and may talk to the hub.
@@ -130,6 +142,8 @@ type Service struct {
 	Mode     wire.Mode
 	// HL7 are the options of an HL7 Service.
 	HL7 wire.HL7Options
+	// Queue bounds the queues of a queued Service.
+	Queue wire.QueueOptions
 	// Target is host:port on the Site's LAN, or for HL7 a folder on its gateway, see wire.FolderTarget.
 	Target string
 	// Port is the TCP port on the overlay, unique within the Site.

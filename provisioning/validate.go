@@ -27,6 +27,7 @@ func (s Site) Validate() error {
 		checkChoice("kind of site", s.Kind, wire.Clinic, wire.Center),
 		checkTitle(s.Title),
 		s.checkEndpoint(),
+		CheckSpoolKey(s.SpoolKey),
 	)
 }
 
@@ -47,6 +48,7 @@ func (s Service) Validate() error {
 		checkChoice("mode", s.Mode, wire.Queued, wire.PassThrough),
 		s.checkAddressee(),
 		s.checkHL7(),
+		s.checkQueue(),
 		s.checkTarget(),
 		checkPort("port on the overlay", s.Port),
 	)

@@ -93,6 +93,8 @@ type Delivery struct {
 	// LAN is set instead of Target for what goes to host:port of the own Site, Folder for what becomes files.
 	LAN, Folder string
 	HL7         wire.HL7Options
+	// Limits bound the queue.
+	Limits wire.QueueOptions
 }
 
 // Return is a queue for acknowledgments to a sender at the Site.
@@ -241,7 +243,7 @@ func (c *compiler) use(u wire.Use) {
 	case wire.Queued:
 		r.Queue = QueueName(u.Protocol, u.Service)
 		c.deliveries = append(c.deliveries,
-			Delivery{Queue: r.Queue, Service: u.Service, Protocol: u.Protocol, AETitle: u.AETitle, Target: u.Address, From: c.self.Address, HL7: u.HL7})
+			Delivery{Queue: r.Queue, Service: u.Service, Protocol: u.Protocol, AETitle: u.AETitle, Target: u.Address, From: c.self.Address, HL7: u.HL7, Limits: u.Queue})
 	case wire.PassThrough:
 		r.Target, r.Via = u.Address.String(), Overlay
 	default:

@@ -92,6 +92,7 @@ func (r *Runner) Apply(ctx context.Context, d Desired) error {
 		return fmt.Errorf("configure the tunnel: %w", err)
 	}
 	r.cfg.Health.Clear(CodeTunnel)
+	r.applyLimits(d.Deliveries)
 	err := r.applyListeners(ctx, d.Listeners)
 	r.applyHL7(d)
 	r.applyDeliveries(ctx, d.Deliveries)

@@ -24,11 +24,14 @@ const (
 	timeFloorFile = "time-floor"
 	lockFile      = "lock"
 	pendingFile   = "pending-key"
+	spoolKeyFile  = "spool-key.json"
 	// SpoolDir is the durable queue's directory.
 	SpoolDir = "spool"
 	// LedgerDir holds what HL7 messages were taken lately, FoldersDir the folders of HL7 services that are files.
 	LedgerDir  = "hl7"
 	FoldersDir = "folders"
+	// ReceiptsDir holds the journal of what was delivered.
+	ReceiptsDir = "receipts"
 	// SocketFile is the local API's unix socket.
 	SocketFile = "gateway.sock"
 )

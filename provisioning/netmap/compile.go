@@ -40,6 +40,7 @@ func (x *Index) Compile(id provisioning.NodeID, now, expires time.Time) (wire.Ne
 			SiteKind:  site.Kind,
 			Address:   node.Address,
 			Former:    node.Former,
+			SpoolKey:  spoolKeyOf(node, site),
 			Member:    node.Member,
 		},
 		Overlay: slices.Clone(x.overlay),
@@ -53,6 +54,14 @@ func (x *Index) Compile(id provisioning.NodeID, now, expires time.Time) (wire.Ne
 		return wire.NetMap{}, fmt.Errorf("node %s: %w", id, err)
 	}
 	return m, nil
+}
+
+// spoolKeyOf is where a Node keeps the key of its queues. What has no queues has none.
+func spoolKeyOf(n provisioning.Node, s provisioning.Site) wire.SpoolKey {
+	if n.Kind == wire.Relay || n.Kind == wire.Unmanaged {
+		return ""
+	}
+	return s.SpoolKey
 }
 
 // absent says why a Node has no map.
@@ -187,6 +196,7 @@ func (x *Index) uses(node provisioning.Node, site provisioning.Site) []wire.Use 
 			AETitle:  l.service.AETitle,
 			Receiver: l.service.Receiver,
 			HL7:      l.service.HL7,
+			Queue:    l.service.Queue,
 			Address:  x.at(l.service, front, node.Address),
 		})
 	}

@@ -10,7 +10,7 @@ import (
 // Format is the number of the contract this build speaks.
 //
 //	1  2026-11  enrolment, watch, report, complete NetMaps; former addresses, further places of a Service, WANs and containers in Facts,
-//	            options of HL7 Services
+//	            options of HL7 Services, bounds of queues and the place of their keys
 const Format = 1
 
 // SiteKind says what a Site is for.
@@ -109,6 +109,8 @@ type Self struct {
 	// Former is the address that the Node had and still answers at, while its Site is renumbered; else the zero value. What the Node itself
 	// dials comes from Address.
 	Former netip.Addr `json:"former,omitzero"`
+	// SpoolKey says where the private key of its encrypted queues is kept.
+	SpoolKey SpoolKey `json:"spool_key,omitempty"`
 	// Member is what the offline key says of this Node, in a network that has one.
 	Member *SignedMember `json:"member,omitempty"`
 }
@@ -187,6 +189,8 @@ type Use struct {
 	// Receiver is the receiving application (MSH-5) or "application^facility" (MSH-5 and MSH-6); empty takes all messages of the port.
 	Receiver string     `json:"receiver,omitempty"`
 	HL7      HL7Options `json:"hl7,omitzero"`
+	// Queue is for queued Uses.
+	Queue QueueOptions `json:"queue,omitzero"`
 	// Address is where the Service is on the overlay: one of its places.
 	Address netip.AddrPort `json:"address"`
 }

@@ -18,7 +18,7 @@ func scanService(s scanner) (provisioning.Service, error) {
 	var options engine.Options
 	err := s.Scan(text(&v.ID), text(&v.Site), text(&v.Name), text(&v.Protocol), text(&v.AETitle), text(&v.Receiver), text(&v.Mode), text(&v.Target), &v.Port,
 		&v.Address, &options, &created)
-	v.Created, v.HL7 = created.Time, options.HL7
+	v.Created, v.HL7, v.Queue = created.Time, options.HL7, options.Queue
 	return v, err
 }
 
@@ -27,7 +27,7 @@ func (g services) Create(s provisioning.Service) error {
 	if err == nil {
 		_, err = g.t.exec(`INSERT INTO services (id, site, name, protocol, ae_title, receiver, mode, target, port, address, options, created)
 			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)`, s.ID, s.Site, s.Name, s.Protocol, s.AETitle, s.Receiver, s.Mode, s.Target,
-			s.Port, s.Address, engine.OptionsText(engine.Options{HL7: s.HL7}), engine.Nanos(s.Created))
+			s.Port, s.Address, engine.OptionsText(engine.Options{HL7: s.HL7, Queue: s.Queue}), engine.Nanos(s.Created))
 	}
 	return engine.Wrap(engine.Orphan(err), "create the service %q", s.Name)
 }

@@ -8,19 +8,19 @@ import (
 // sites implements store.Sites.
 type sites struct{ t *tx }
 
-const selectSite = `SELECT id, name, kind, title, endpoint, created FROM sites `
+const selectSite = `SELECT id, name, kind, title, endpoint, spool_key, created FROM sites `
 
 func scanSite(s scanner) (provisioning.Site, error) {
 	var v provisioning.Site
 	var created engine.Stamp
-	err := s.Scan(text(&v.ID), text(&v.Name), text(&v.Kind), text(&v.Title), text(&v.Endpoint), &created)
+	err := s.Scan(text(&v.ID), text(&v.Name), text(&v.Kind), text(&v.Title), text(&v.Endpoint), text(&v.SpoolKey), &created)
 	v.Created = created.Time
 	return v, err
 }
 
 func (g sites) Create(s provisioning.Site) error {
-	_, err := g.t.exec(`INSERT INTO sites (id, name, kind, title, endpoint, created) VALUES ($1, $2, $3, $4, $5, $6)`,
-		s.ID, s.Name, s.Kind, s.Title, s.Endpoint, engine.Nanos(s.Created))
+	_, err := g.t.exec(`INSERT INTO sites (id, name, kind, title, endpoint, spool_key, created) VALUES ($1, $2, $3, $4, $5, $6, $7)`,
+		s.ID, s.Name, s.Kind, s.Title, s.Endpoint, s.SpoolKey, engine.Nanos(s.Created))
 	return engine.Wrap(err, "create the site %q", s.Name)
 }
 
@@ -41,7 +41,8 @@ func (g sites) List() ([]provisioning.Site, error) {
 
 // Update leaves the time of creation as it is.
 func (g sites) Update(s provisioning.Site) error {
-	err := g.t.change(`UPDATE sites SET name = $1, kind = $2, title = $3, endpoint = $4 WHERE id = $5`, s.Name, s.Kind, s.Title, s.Endpoint, s.ID)
+	err := g.t.change(`UPDATE sites SET name = $1, kind = $2, title = $3, endpoint = $4, spool_key = $5 WHERE id = $6`, s.Name, s.Kind, s.Title,
+		s.Endpoint, s.SpoolKey, s.ID)
 	return engine.Wrap(err, "change the site %q", s.ID)
 }
 

@@ -44,7 +44,7 @@ func testSites(t *testing.T, s store.Store) {
 		return tx.Sites().Update(v)
 	})
 	changed := made[0]
-	changed.Name, changed.Title, changed.Endpoint, changed.Kind = "bonn", "Zentrum", "", wire.Center
+	changed.Name, changed.Title, changed.Endpoint, changed.Kind, changed.SpoolKey = "bonn", "Zentrum", "", wire.Center, wire.SpoolKeyCoordinator
 	update(t, s, func(tx store.Tx) error { return tx.Sites().Update(changed) })
 	view(t, s, func(tx store.Tx) error {
 		got, err := tx.Sites().ByName("bonn")

@@ -10,7 +10,8 @@ import (
 // Options is the column of what few services have: a JSON object, "{}" for none. A member that this build does not know is lost only when
 // the service is written again, which nothing does.
 type Options struct {
-	HL7 wire.HL7Options `json:"hl7,omitzero"`
+	HL7   wire.HL7Options   `json:"hl7,omitzero"`
+	Queue wire.QueueOptions `json:"queue,omitzero"`
 }
 
 // OptionsText is what the column holds.
