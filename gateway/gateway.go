@@ -18,6 +18,7 @@ import (
 	"github.com/towpath/towpath/gateway/health"
 	"github.com/towpath/towpath/gateway/lan"
 	"github.com/towpath/towpath/gateway/localapi"
+	"github.com/towpath/towpath/gateway/receipts"
 	"github.com/towpath/towpath/gateway/reconcile"
 	"github.com/towpath/towpath/gateway/state"
 	"github.com/towpath/towpath/provisioning/wire"
@@ -113,6 +114,9 @@ type Gateway struct {
 	devicesSaving sync.Mutex // guards what follows, of devices
 	devicesSaved  int
 	devicesAt     time.Time
+	receipts      *receipts.Journal
+	// spoolKeys are what the queue is encrypted with.
+	spoolKeys *spoolKeys
 
 	changed chan struct{} // a new map is in place
 	up      chan struct{} // closed when the first map was applied, as far as possible
@@ -152,6 +156,9 @@ func New(opt Options) (*Gateway, error) {
 	}
 	// The hub's address is fixed for the life of a network: the plan gives it to the coordinator once.
 	g.coord = control.NewHTTP(opt.Device.DialContext, netip.AddrPortFrom(m.Hub.Address, m.Hub.ControlPort).String())
+	if g.spoolKeys, err = openSpoolKeys(opt, g.coord); err != nil {
+		return nil, err
+	}
 	if g.hl7, err = openHL7(opt); err != nil {
 		return nil, err
 	}
@@ -159,6 +166,10 @@ func New(opt Options) (*Gateway, error) {
 	if g.lanTLS, err = openLANTLS(opt); err != nil {
 		return nil, err
 	}
+	if g.receipts, err = openReceipts(opt); err != nil {
+		return nil, err
+	}
+	opt.Spool.OnDelivered(g.keepReceipt)
 	g.runner = reconcile.NewRunner(reconcile.RunnerConfig{
 		Device: opt.Device, Firewall: opt.Guard.Firewall, LANNet: g.lan, OverlayNet: opt.Device, Queue: opt.Spool, HL7: g.hl7, Twins: g.twins.all, Devices: g.devices, Health: &g.health,
 		LANTLS: reconcile.LANTLS{Book: g.lanTLS.book, Certificates: g.lanTLS},
@@ -178,6 +189,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 	defer g.coord.Close()
 	defer func() { _ = g.hl7.Ledger.Close() }()
 	defer g.saveLANBook()
+	defer func() { _ = g.receipts.Close() }()
 	follower := control.Follower{Coordinator: g.coord, Have: g.have, Beat: g.beat, Frame: g.frame, State: g.connection, Log: g.opt.Log}
 
 	// The loop stops the runner itself, after everything that could still change it.
@@ -191,6 +203,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 	group.Go(func() error { return g.reportLoop(ctx, g.coord) })
 	group.Go(func() error { return g.standingLoop(ctx) })
 	group.Go(func() error { return g.twins.loop(ctx) })
+	group.Go(func() error { return g.spoolKeyLoop(ctx) })
 	group.Go(func() error {
 		return localapi.Serve(ctx, g.opt.Dir.Path(state.SocketFile), g, localapi.QueuesOf(g.opt.Spool))
 	})

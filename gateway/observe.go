@@ -101,6 +101,7 @@ func (g *Gateway) observeQueues(m wire.NetMap, now time.Time) {
 		}
 	}
 	g.health.Keep(codeQueue, codes)
+	g.observeFull(now)
 }
 
 // reportLoop tells the coordinator how it goes: soon after something changed that an operator should see, and else at long intervals,
@@ -168,7 +169,7 @@ func (g *Gateway) report() (wire.Report, bool) {
 		r.Conditions = append(r.Conditions, wire.Condition{Code: c.Code, Severity: string(c.Severity), Message: c.Message, Since: c.Since})
 	}
 	for _, q := range g.opt.Spool.Stats() {
-		r.Queues = append(r.Queues, wire.Queue{Name: q.Queue, Queued: q.Queued, Parked: q.Parked, Bytes: q.Bytes, Delivered: q.Delivered})
+		r.Queues = append(r.Queues, wire.Queue{Name: q.Queue, Queued: q.Queued, Parked: q.Parked, Carried: q.Carried, Bytes: q.Bytes, Delivered: q.Delivered})
 	}
 	return r, connected
 }

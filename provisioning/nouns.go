@@ -34,6 +34,18 @@ type Site struct {
 	LANTLS *wire.LANTLS
 	// Devices are what operators have decided of its devices, sorted by AE title and address; nil for nothing.
 	Devices []wire.Device
+	// SpoolKey says where the private key of its encrypted queues is kept.
+	SpoolKey wire.SpoolKey
+	Created  time.Time
+}
+
+// SpoolKey is the private key of a Node's queues, kept for it.
+type SpoolKey struct {
+	Node NodeID
+	// ID tells the Node's keys apart.
+	ID string
+	// Sealed is the key, sealed to the coordinator's own.
+	Sealed  []byte
 	Created time.Time
 }
 
@@ -136,6 +148,8 @@ type Service struct {
 	HL7 wire.HL7Options
 	// DICOM are the options of a DICOM Service.
 	DICOM wire.DICOMOptions
+	// Queue bounds the queues of a queued Service.
+	Queue wire.QueueOptions
 	// Target is host:port on the Site's LAN, or for HL7 a folder on its gateway, see wire.FolderTarget.
 	Target string
 	// Port is the TCP port on the overlay, unique within the Site.

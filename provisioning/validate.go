@@ -28,6 +28,7 @@ func (s Site) Validate() error {
 		checkTitle(s.Title),
 		s.checkEndpoint(),
 		CheckLANTLS(s.LANTLS),
+		CheckSpoolKey(s.SpoolKey),
 	)
 }
 
@@ -49,6 +50,7 @@ func (s Service) Validate() error {
 		s.checkAddressee(),
 		s.checkHL7(),
 		s.checkDICOM(),
+		s.checkQueue(),
 		s.checkTarget(),
 		checkPort("port on the overlay", s.Port),
 	)

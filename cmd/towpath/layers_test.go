@@ -31,11 +31,12 @@ var house = []room{
 	{"proxy/hl7/gdt", "", "a format of other people's files knows its standard and nothing else"},
 	{"proxy/hl7", "proxy/hl7/mllp proxy proxy/spool", "HL7 uses its framing, the door and the queue"},
 	{"proxy/codec", "", "the codec turns bytes into bytes"},
+	{"proxy/spool/seal", "", "who seals bytes need not know whose they are, nor where they lie"},
 
 	// Level 1: nouns of each mechanism.
 	{"tunnel", "tunnel/wgkey", "the Device interface must not know its implementations"},
 	{"proxy", "", "what every protocol shares cannot know one of them"},
-	{"proxy/spool", "", "the queue holds bytes; whose they are is its callers' business"},
+	{"proxy/spool", "proxy/spool/seal", "the queue holds bytes; whose they are is its callers' business"},
 	{"provisioning/wire", "tunnel/wgkey", "the contract is linked into boxes and coordinator alike"},
 	{"proxy/dicom/ul", "proxy/dicom/pdu", "the upper layer speaks in PDUs and knows no services"},
 	{"proxy/dicom/dimse", "proxy/dicom/pdu proxy/dicom/ul", "DIMSE stands on the upper layer"},
@@ -88,6 +89,7 @@ var house = []room{
 	{"provisioning/web", "provisioning provisioning/coordinator provisioning/auth", "pages show; rules are the coordinator's"},
 	{"provisioning/auth", "provisioning provisioning/coordinator", "auth knows operators only"},
 	{"gateway/health", "", "conditions are words that every part of the box uses"},
+	{"gateway/receipts", "", "a journal keeps what it is told"},
 	{"gateway/state/tpm", "", "a key store seals bytes; whose they are is its callers' business"},
 	{"gateway", "gateway/... tunnel/... proxy/... provisioning/wire", "the daemon drives mechanisms by the contract"},
 	{"gateway/...", "gateway/... tunnel/... proxy/... provisioning/wire", "the daemon drives mechanisms by the contract"},

@@ -14,6 +14,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/towpath/towpath/cmd/towpath/internal/ui"
+	"github.com/towpath/towpath/gateway"
 	"github.com/towpath/towpath/gateway/localapi"
 	"github.com/towpath/towpath/gateway/reconcile"
 	"github.com/towpath/towpath/gateway/state"
@@ -37,7 +38,8 @@ func queueListCommand() *cli.Command {
 	return &cli.Command{
 		Name: "list", Usage: "list the queues, or what is in one", ArgsUsage: "[QUEUE]",
 		Description: `Without QUEUE it counts; with it, it lists what waits there, oldest first. "parked" is what was refused for good or put on hold: it stays
-until somebody decides. Nothing that is shown names a patient. It works whether the gateway runs or not.`,
+until somebody decides. "carried" is what the far gateway has, safe on its disk, and whose receiver has not answered yet: it stays here until
+it has. Nothing that is shown names a patient. It works whether the gateway runs or not.`,
 		Flags: []cli.Flag{stateFlag(), keyStoreFlag(), jsonFlag(), &cli.IntFlag{Name: "limit", Value: 50, Usage: "list `NUMBER` items at most"}},
 		Action: func(c *cli.Context) error {
 			if c.NArg() > 1 {
@@ -69,14 +71,14 @@ func listQueues(c *cli.Context, q localapi.Queues) error {
 				because = s.ParkedError
 			}
 			rows = append(rows, []string{
-				s.Queue, strconv.Itoa(s.Queued), strconv.Itoa(s.Parked), ui.Bytes(s.Bytes), ui.Ago(s.OldestCreated, time.Now()), because,
+				s.Queue, strconv.Itoa(s.Queued), strconv.Itoa(s.Carried), strconv.Itoa(s.Parked), queueSize(s), ui.Ago(s.OldestCreated, time.Now()), because,
 			})
 		}
 		if len(rows) == 0 {
 			fmt.Fprintln(w, "Nothing waits.")
 			return nil
 		}
-		return ui.Table(w, []string{"QUEUE", "WAITING", "PARKED", "SIZE", "OLDEST", "BECAUSE"}, rows)
+		return ui.Table(w, []string{"QUEUE", "WAITING", "CARRIED", "PARKED", "SIZE", "OLDEST", "BECAUSE"}, rows)
 	})
 }
 
@@ -102,7 +104,7 @@ func listItems(c *cli.Context, q localapi.Queues, name string) error {
 		if err := ui.Table(w, []string{"ITEM", "STATE", "SIZE", "TAKEN", "TRIED", "NEXT", "BECAUSE"}, rows); err != nil {
 			return err
 		}
-		if rest := stats[i].Queued + stats[i].Parked - len(items); rest > 0 {
+		if rest := stats[i].Queued + stats[i].Parked + stats[i].Carried - len(items); rest > 0 {
 			fmt.Fprintf(w, "and %d more: --limit shows them\n", rest)
 		}
 		return nil
@@ -114,6 +116,8 @@ func dueOf(i localapi.QueueItem, now time.Time) string {
 	switch {
 	case i.State == string(spool.StateParked):
 		return "never by itself"
+	case i.State == string(spool.StateCarried):
+		return "with the far gateway"
 	case i.NotBefore.After(now):
 		return "in " + ui.For(now, i.NotBefore)
 	}
@@ -146,8 +150,9 @@ func printItem(w io.Writer, i localapi.QueueItem) error {
 		{"item", i.ID},
 		{"queue", i.Queue},
 		{"state", i.State},
+		{"priority", strconv.Itoa(i.Priority)},
 		{"size", fmt.Sprintf("%d bytes", i.Size)},
-		{"SHA-256", i.SHA256},
+		{"SHA-256", sumOf(i)},
 		{"taken", timeOf(i.Created)},
 		{"tried", strconv.Itoa(i.Attempts)},
 		{"next", dueOf(i, time.Now())},
@@ -167,7 +172,8 @@ func printItem(w io.Writer, i localapi.QueueItem) error {
 func queueRetryCommand() *cli.Command {
 	return &cli.Command{
 		Name: "retry", Usage: "try again now what was parked or waits", ArgsUsage: "[ITEM]",
-		Description: `Do it when the reason is gone: a parked item that is refused again is parked again.`,
+		Description: `Do it when the reason is gone: a parked item that is refused again is parked again. A carried ITEM is sent again, which --queue
+and --all never do: the far gateway knows what it has, so do it only when that was lost.`,
 		Flags: []cli.Flag{
 			stateFlag(), keyStoreFlag(), jsonFlag(), &cli.StringFlag{Name: "queue", Usage: "all of the queue `NAME`"}, &cli.BoolFlag{Name: "all", Usage: "all of all queues"},
 		},
@@ -324,6 +330,9 @@ func withQueues(c *cli.Context, do func(localapi.Queues) error) error {
 		return err
 	}
 	defer func() { _ = s.Close() }()
+	if _, err := gateway.UnlockQueue(dir, s); err != nil {
+		return explainKeyStore(err)
+	}
 	return explainQueue(do(localapi.QueuesOf(s)))
 }
 
@@ -344,6 +353,8 @@ func explainQueue(err error) error {
 	switch {
 	case errors.Is(err, spool.ErrUnknown):
 		return ui.Hint(err, "it may be delivered by now, or is not in the state that this needs: \"towpath queue list QUEUE\" shows what there is")
+	case errors.Is(err, spool.ErrNoKey):
+		return ui.Hint(err, "the coordinator keeps the key and gives it to the running gateway: see \"towpath status\"")
 	case errors.Is(err, spool.ErrLeased):
 		return ui.Hint(err, "try again in a few seconds")
 	}

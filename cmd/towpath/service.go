@@ -26,6 +26,9 @@ HL7 services that share a port are told apart by --receiver and --type; one with
 target folder:NAME makes files of the messages on the site's own gateway. --acks makes a service the return route of its site: what the far
 application answered to messages of the site, whose gateway had answered them, is delivered there.
 
+--queue-max-bytes and --queue-max-items bound what each sender's gateway keeps for a queued service while it cannot deliver. A full queue
+refuses its own senders, in the words of their protocol, and the other services go on.
+
 Examples:
   towpath service add pacs --site center --dicom --ae-title PACS --target 192.168.10.5:104
   towpath service add his --site center --hl7 --target his.local:2575 --fixed-address
@@ -41,7 +44,7 @@ Examples:
 				&cli.StringFlag{Name: "mode", Value: "queued", Usage: "`MODE`: queued or pass-through"},
 				&cli.BoolFlag{Name: "fixed-address", Usage: "give it an overlay address of its own, which the coordinator chooses"},
 				&cli.StringFlag{Name: "address", Usage: "give it this overlay `ADDRESS` of its own"},
-			}, append(hl7Flags(), dicomFlags()...)...),
+			}, append(append(hl7Flags(), dicomFlags()...), queueLimitFlags()...)...),
 			Action: func(c *cli.Context) error {
 				a, err := args(c, "NAME")
 				if err != nil {
@@ -49,7 +52,7 @@ Examples:
 				}
 				n := adminapi.NewService{
 					Site: c.String("site"), Name: a[0], Target: c.String("target"), AETitle: c.String("ae-title"),
-					Receiver: c.String("receiver"), Mode: c.String("mode"), FixedAddress: c.Bool("fixed-address"), HL7: hl7Options(c),
+					Receiver: c.String("receiver"), Mode: c.String("mode"), FixedAddress: c.Bool("fixed-address"), HL7: hl7Options(c), Queue: queueOptions(c),
 					DICOM: dicomOptions(c, nil),
 				}
 				if n.Address, err = addressFlag(c); err != nil {

@@ -72,14 +72,32 @@ Examples:
 			},
 		},
 		&cli.Command{
-			Name: "set", Usage: "change where a site's gateway can be reached", ArgsUsage: "NAME",
-			Flags: []cli.Flag{dirFlag(), &cli.StringFlag{Name: "endpoint", Required: true, Usage: "new `HOST:PORT` (UDP); empty for a site that only calls out"}},
+			Name: "set", Usage: "change where a site's gateway can be reached, or who keeps the key of its queues", ArgsUsage: "NAME",
+			Description: `Queues are encrypted on disk. With --spool-key file their key is a file on the box, with tpm it is sealed by the box's TPM (the gateway
+must run with --key-store tpm), and with coordinator it is kept here and given to the box after each start, into memory only: who steals the box
+while it is off reads nothing, and what waits is delivered when the box has reached the coordinator. Empty leaves it to the box: where its own
+keys are. Items that are there already keep the key that they were sealed to.`,
+			Flags: []cli.Flag{
+				dirFlag(), &cli.StringFlag{Name: "endpoint", Usage: "new `HOST:PORT` (UDP); empty for a site that only calls out"},
+				&cli.StringFlag{Name: "spool-key", Usage: "`WHERE` the key of its encrypted queues is: file, tpm or coordinator"},
+			},
 			Action: func(c *cli.Context) error {
 				a, err := args(c, "NAME")
 				if err != nil {
 					return err
 				}
-				return offline(c, adminClient(c).SetSiteEndpoint(c.Context, a[0], c.String("endpoint")))
+				if !c.IsSet("endpoint") && !c.IsSet("spool-key") {
+					return ui.Usagef("give --endpoint or --spool-key", "nothing is to be changed")
+				}
+				if c.IsSet("endpoint") {
+					if err := adminClient(c).SetSiteEndpoint(c.Context, a[0], c.String("endpoint")); err != nil {
+						return offline(c, err)
+					}
+				}
+				if !c.IsSet("spool-key") {
+					return nil
+				}
+				return offline(c, adminClient(c).SetSiteSpoolKey(c.Context, a[0], c.String("spool-key")))
 			},
 		},
 		&cli.Command{

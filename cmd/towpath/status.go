@@ -22,12 +22,21 @@ import (
 func statusCommand() *cli.Command {
 	return &cli.Command{
 		Name: "status", Usage: "show how this machine's gateway is doing",
-		Description:  `Exit code 0 means healthy, 3 that something needs attention, 1 that no gateway runs here.`,
+		Description: `Exit code 0 means healthy, 3 that something needs attention, 1 that no gateway runs here.
+
+With --watch it shows how the queues fill and empty until it is stopped: what waits, how fast it leaves, and when it will be gone at that speed. On
+a terminal it refreshes in place, elsewhere it writes lines, and with --json one object a line.`,
 		OnUsageError: usageError,
-		Flags:        []cli.Flag{stateFlag(), jsonFlag()},
+		Flags: []cli.Flag{
+			stateFlag(), jsonFlag(), &cli.BoolFlag{Name: "watch", Usage: "go on and show the progress of the queues"},
+			&cli.DurationFlag{Name: "every", Value: time.Second, Usage: "with --watch: `TIME` between two looks, 1s to 1h"},
+		},
 		Action: func(c *cli.Context) error {
 			if _, err := args(c); err != nil {
 				return err
+			}
+			if c.Bool("watch") {
+				return watchStatus(c)
 			}
 			s, err := localClient(c).Status(c.Context)
 			if err != nil {
@@ -77,6 +86,7 @@ func printStatus(w io.Writer, s localapi.Status) error {
 	for _, c := range s.Conditions {
 		fmt.Fprintf(w, "%s for %s: %s\n", c.Severity, ui.For(c.Since, now), c.Message)
 	}
+	fmt.Fprintln(w, spoolLine(s.Spool))
 	fmt.Fprintf(w, "\nTunnel (%s, UDP port %d, MTU %d)\n", s.Tunnel.Backend, s.Tunnel.ListenPort, s.Tunnel.MTU)
 	var rows [][]string
 	for _, p := range s.Tunnel.Peers {
@@ -113,9 +123,9 @@ func printStatus(w io.Writer, s localapi.Status) error {
 	fmt.Fprintln(w, "\nQueues")
 	rows = nil
 	for _, q := range s.Queues {
-		rows = append(rows, []string{q.Queue, strconv.Itoa(q.Queued), strconv.Itoa(q.Parked), ui.Bytes(q.Bytes), strconv.FormatUint(q.Delivered, 10), q.LastError})
+		rows = append(rows, []string{q.Queue, strconv.Itoa(q.Queued), strconv.Itoa(q.Carried), strconv.Itoa(q.Parked), queueSize(q), strconv.FormatUint(q.Delivered, 10), q.LastError})
 	}
-	return ui.Table(w, []string{"QUEUE", "WAITING", "PARKED", "SIZE", "DELIVERED", "LAST ERROR"}, rows)
+	return ui.Table(w, []string{"QUEUE", "WAITING", "CARRIED", "PARKED", "SIZE", "DELIVERED", "LAST ERROR"}, rows)
 }
 
 // refusalsShown is how many sessions that did not end well a person gets to see; JSON has more.

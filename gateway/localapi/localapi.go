@@ -69,6 +69,7 @@ func Serve(ctx context.Context, path string, g Gateway, q Queues) error {
 	if c, ok := g.(Certificates); ok {
 		handleCertificates(mux, c)
 	}
+	handleReceipts(mux, g)
 	srv := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}
 	stop := context.AfterFunc(ctx, func() { _ = srv.Close() })
 	defer stop()
@@ -189,6 +190,8 @@ func (c *Client) send(ctx context.Context, method, path string, in any) (*http.R
 		return nil, spool.ErrUnknown
 	case http.StatusConflict:
 		return nil, spool.ErrLeased
+	case http.StatusLocked:
+		return nil, spool.ErrNoKey
 	}
 	var why string
 	if json.NewDecoder(io.LimitReader(resp.Body, maxBody)).Decode(&why) == nil && why != "" {

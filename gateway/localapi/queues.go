@@ -29,15 +29,19 @@ const MaxItems = 10000
 type QueueItem struct {
 	ID    string `json:"id"`
 	Queue string `json:"queue"`
-	// State is "queued" or "parked".
-	State   string    `json:"state"`
-	Size    int64     `json:"size"`
-	SHA256  string    `json:"sha256"`
+	// State is "queued", "parked" or "carried".
+	State  string `json:"state"`
+	Size   int64  `json:"size"`
+	SHA256 string `json:"sha256"`
+	// Locked means that the item is encrypted and the key is not there: there is no digest then.
+	Locked  bool      `json:"locked,omitempty"`
 	Created time.Time `json:"created"`
 	// Attempts counts deliveries tried; LastError is why the last one failed and NotBefore when the next may start.
 	Attempts  int       `json:"attempts"`
 	LastError string    `json:"last_error,omitempty"`
 	NotBefore time.Time `json:"not_before,omitzero"`
+	// Priority is 0 for routine up to spool.MaxPriority for the most urgent.
+	Priority int `json:"priority,omitempty"`
 	// Attributes tell objects and messages apart and so may lead to a patient: they are in the answer of Item only.
 	Attributes map[string]string `json:"attributes,omitempty"`
 }
@@ -50,7 +54,7 @@ type Queues interface {
 	Item(ctx context.Context, id string) (QueueItem, error)
 	// Payload reads what is to be delivered. The caller closes it.
 	Payload(ctx context.Context, id string) (io.ReadCloser, error)
-	// Retry makes an item due now, parked or waiting; RetryAll all items of a queue, and returns how many.
+	// Retry makes an item due now, parked, waiting or carried; RetryAll all items of a queue that are parked or wait, and returns how many.
 	Retry(ctx context.Context, id string) error
 	RetryAll(ctx context.Context, queue string) (int, error)
 	// Hold keeps an item from being delivered until Retry.
@@ -117,10 +121,14 @@ func (q SpoolQueues) Hold(_ context.Context, id string) error {
 func (q SpoolQueues) Drop(_ context.Context, id string) error { return q.s.Drop(spool.ID(id)) }
 
 func itemView(i spool.Item) QueueItem {
-	return QueueItem{
+	v := QueueItem{
 		ID: string(i.ID), Queue: i.Meta.Queue, State: string(i.State), Size: i.Size, SHA256: hex.EncodeToString(i.SHA256[:]), Created: i.Created,
-		Attempts: i.Attempts, LastError: i.LastError, NotBefore: i.NotBefore, Attributes: i.Meta.Attributes,
+		Attempts: i.Attempts, LastError: i.LastError, NotBefore: i.NotBefore, Priority: i.Meta.Priority, Attributes: i.Meta.Attributes, Locked: i.Locked,
 	}
+	if i.Locked {
+		v.SHA256 = ""
+	}
+	return v
 }
 
 // handleQueues serves q.
@@ -185,6 +193,8 @@ func answerOr(w http.ResponseWriter, v any, err error) {
 		status = http.StatusConflict
 	case errors.Is(err, ErrNoFirewall), errors.Is(err, ErrUnknownPeer), errors.Is(err, capture.ErrBusy):
 		status = http.StatusUnprocessableEntity
+	case errors.Is(err, spool.ErrNoKey):
+		status = http.StatusLocked
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)

@@ -31,7 +31,9 @@ type Status struct {
 	Firewall    Firewall           `json:"firewall,omitzero"`
 	Services    []Service          `json:"services"`
 	Queues      []spool.QueueStats `json:"queues"`
-	Sessions    []Session          `json:"sessions"`
+	// Spool is all queues together.
+	Spool    spool.Usage `json:"spool"`
+	Sessions []Session   `json:"sessions"`
 	// HL7 counts what was unusual with messages, by service, since the gateway started.
 	// DICOM counts what became of the objects of each queue since the gateway began to empty it.
 	DICOM []reconcile.DICOMCounts `json:"dicom,omitempty"`

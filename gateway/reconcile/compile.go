@@ -111,6 +111,8 @@ type Delivery struct {
 	TLS         wire.TLSTarget
 	HL7         wire.HL7Options
 	DICOM       wire.DICOMOptions
+	// Limits bound the queue.
+	Limits wire.QueueOptions
 }
 
 // Return is a queue for acknowledgments to a sender at the Site.
@@ -284,7 +286,7 @@ func (c *compiler) use(u wire.Use) {
 	case wire.Queued:
 		r.Queue = QueueName(u.Protocol, u.Service)
 		c.deliveries = append(c.deliveries,
-			Delivery{Queue: r.Queue, Service: u.Service, Protocol: u.Protocol, AETitle: u.AETitle, Target: u.Address, From: c.self.Address, HL7: u.HL7, DICOM: u.DICOM})
+			Delivery{Queue: r.Queue, Service: u.Service, Protocol: u.Protocol, AETitle: u.AETitle, Target: u.Address, From: c.self.Address, HL7: u.HL7, DICOM: u.DICOM, Limits: u.Queue})
 		c.poll(u, r.Queue)
 	case wire.PassThrough:
 		r.Target, r.Via = u.Address.String(), Overlay

@@ -30,6 +30,8 @@ type Queue interface {
 	spool.Queue
 	// Halt says whether in an ordered queue what was refused holds up what is behind it.
 	Halt(queue string, on bool) error
+	// Limit bounds what a queue may hold.
+	Limit(queue string, l spool.Limits) error
 }
 
 // ReturnQueueName is the queue of acknowledgments for a Service of the own Site.

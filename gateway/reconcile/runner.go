@@ -119,6 +119,7 @@ func (r *Runner) Apply(ctx context.Context, d Desired) error {
 	r.applyLANTLS(d)
 	r.site = d.Site
 	r.applyPledges(ctx, d.Deliveries)
+	r.applyLimits(d.Deliveries)
 	err := r.applyListeners(ctx, d.Listeners)
 	r.applyHL7(d)
 	r.applyDeliveries(ctx, d.Deliveries)

@@ -179,7 +179,7 @@ func (d *Dir) writePending(k wgkey.PrivateKey) error {
 // tidy ends what a power cut interrupted. A key file that was being replaced leaves its successor under another name, and SaveEnrolled
 // may have had the pending key still to remove: both are copies of keys that nobody would look for.
 func (d *Dir) tidy() error {
-	for _, name := range append(secrets(), identityFile, pendingFile) {
+	for _, name := range append(secrets(), identityFile, pendingFile, spoolKeyFile) {
 		left, err := filepath.Glob(d.Path("." + name + "*"))
 		if err != nil {
 			return fmt.Errorf("look for what a power cut left: %w", err)

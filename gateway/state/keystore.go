@@ -1,6 +1,7 @@
 package state
 
 import (
+	"crypto/subtle"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -33,11 +34,14 @@ func WithSealer(s Sealer) Option { return func(d *Dir) { d.sealer = s } }
 // WithUnsealer has keys that s sealed read, and none written: it is for moving keys out of s.
 func WithUnsealer(s Sealer) Option { return func(d *Dir) { d.unsealers = append(d.unsealers, s) } }
 
-// Reseal moves all keys to the current key store: those of the identity or, before enrolment, the pending one, and then those of
-// secrets. It replaces each file whole and removes none. The disk may still hold the blocks of the old file, so keys that were in a file are best rotated afterwards.
+// Reseal moves all keys to the current key store: those of the queue, those of the identity or, before enrolment, the pending one, and those of
+// secrets. It replaces each file whole and removes none; after an error, call it again. The disk may still hold the blocks of the old file, so keys that were in a file are best rotated afterwards.
 func (d *Dir) Reseal() error {
 	d.keys.Lock()
 	defer d.keys.Unlock()
+	if err := d.resealSpoolKeys(); err != nil {
+		return err
+	}
 	j, err := d.readIdentity()
 	if errors.Is(err, ErrNotEnrolled) {
 		return d.resealPending()
@@ -78,22 +82,28 @@ func (d *Dir) resealPending() error {
 	return d.writePending(k)
 }
 
-// keep turns a key into the text that a file holds: in base64 or, with a key store, "STORE:SEALED", the latter in base64.
+// keep turns a key into the text that a file holds, see keepSecret.
 func (d *Dir) keep(k wgkey.PrivateKey) (string, error) {
+	secret := k.RevealBytes()
+	return d.keepSecret(secret[:])
+}
+
+// keepSecret turns a secret into the text that a file holds: in base64 or, with a key store, "STORE:SEALED", the latter in base64.
+func (d *Dir) keepSecret(secret []byte) (string, error) {
 	if d.sealer == nil {
-		return k.RevealText(), nil
+		return base64.StdEncoding.EncodeToString(secret), nil
 	}
-	name, secret := d.sealer.Name(), k.RevealBytes()
-	sealed, err := d.sealer.Seal(secret[:])
+	name := d.sealer.Name()
+	sealed, err := d.sealer.Seal(secret)
 	if err != nil {
 		return "", fmt.Errorf("seal a key with key store %s: %w", name, err)
 	}
 	text := name + ":" + base64.StdEncoding.EncodeToString(sealed)
 	// Once the file is replaced, this is the only copy.
-	switch back, err := d.recall(text); {
+	switch back, err := d.recallSecret(text); {
 	case err != nil:
 		return "", fmt.Errorf("try a key that was just sealed: %w", err)
-	case !back.Equal(k):
+	case subtle.ConstantTimeCompare(back, secret) != 1:
 		return "", fmt.Errorf("key store %s gives back another key than it took: it is defective; nothing was changed", name)
 	}
 	return text, nil
@@ -105,23 +115,40 @@ func (d *Dir) recall(text string) (wgkey.PrivateKey, error) {
 	if name == FileStore {
 		return wgkey.ParsePrivateKey(text)
 	}
-	s, err := d.store(name)
+	secret, err := d.recallSecret(text)
 	if err != nil {
 		return wgkey.PrivateKey{}, err
-	}
-	sealed, err := base64.StdEncoding.DecodeString(text[len(name)+1:])
-	if err != nil {
-		return wgkey.PrivateKey{}, fmt.Errorf("a key sealed by key store %s is damaged: restore the file from the backup or enroll this box anew", name)
-	}
-	secret, err := s.Unseal(sealed)
-	if err != nil {
-		return wgkey.PrivateKey{}, fmt.Errorf("unseal a key with key store %s: %w", name, err)
 	}
 	k, err := wgkey.ParsePrivateKey(base64.StdEncoding.EncodeToString(secret))
 	if err != nil {
 		return wgkey.PrivateKey{}, fmt.Errorf("what key store %s gave back: %w", name, err)
 	}
 	return k, nil
+}
+
+// recallSecret is the reverse of keepSecret. Its errors never quote the text.
+func (d *Dir) recallSecret(text string) ([]byte, error) {
+	name := storeOf(text)
+	if name == FileStore {
+		secret, err := base64.StdEncoding.DecodeString(text)
+		if err != nil {
+			return nil, errors.New("a key is damaged: restore the file from the backup")
+		}
+		return secret, nil
+	}
+	s, err := d.store(name)
+	if err != nil {
+		return nil, err
+	}
+	sealed, err := base64.StdEncoding.DecodeString(text[len(name)+1:])
+	if err != nil {
+		return nil, fmt.Errorf("a key sealed by key store %s is damaged: restore the file from the backup or enroll this box anew", name)
+	}
+	secret, err := s.Unseal(sealed)
+	if err != nil {
+		return nil, fmt.Errorf("unseal a key with key store %s: %w", name, err)
+	}
+	return secret, nil
 }
 
 // storeOf names the key store of a text of keep.

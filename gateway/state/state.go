@@ -26,11 +26,14 @@ const (
 	pendingFile   = "pending-key"
 	archivesFile  = "archives.json"
 	devicesFile   = "devices.json"
+	spoolKeyFile  = "spool-key.json"
 	// SpoolDir is the durable queue's directory.
 	SpoolDir = "spool"
 	// LedgerDir holds what HL7 messages were taken lately, FoldersDir the folders of HL7 services that are files.
 	LedgerDir  = "hl7"
 	FoldersDir = "folders"
+	// ReceiptsDir holds the journal of what was delivered.
+	ReceiptsDir = "receipts"
 	// SocketFile is the local API's unix socket.
 	SocketFile = "gateway.sock"
 )

@@ -112,7 +112,10 @@ func TestClientReachesEveryOperation(t *testing.T) {
 	if err := c.SetSiteEndpoint(ctx, "lab", "192.0.2.9:51820"); err != nil {
 		t.Fatal(err)
 	}
-	if l := must(c.Sites(ctx))(t); len(l) != 2 || l[0].Name != "lab" || l[0].Endpoint != "192.0.2.9:51820" {
+	if err := c.SetSiteSpoolKey(ctx, "lab", "coordinator"); err != nil {
+		t.Fatal(err)
+	}
+	if l := must(c.Sites(ctx))(t); len(l) != 2 || l[0].Name != "lab" || l[0].Endpoint != "192.0.2.9:51820" || l[0].SpoolKey != "coordinator" {
 		t.Errorf("the sites are %+v", l)
 	}
 
@@ -387,8 +390,8 @@ func TestDescription(t *testing.T) {
 			}
 		}
 	}
-	if operations != 60 {
-		t.Errorf("%d operations are described, want 60", operations)
+	if operations != 61 {
+		t.Errorf("%d operations are described, want 61", operations)
 	}
 	if bytes.Contains(doc.text, []byte(`"null"`)) {
 		t.Error("something may be null")

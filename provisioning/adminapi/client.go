@@ -72,6 +72,11 @@ func (c *Client) SetSiteEndpoint(ctx context.Context, site, endpoint string) err
 	return c.send(ctx, http.MethodPut, path("sites", site, "endpoint"), SiteEndpoint{Endpoint: endpoint})
 }
 
+// SetSiteSpoolKey says where the key of a Site's encrypted queues is kept.
+func (c *Client) SetSiteSpoolKey(ctx context.Context, site, where string) error {
+	return c.send(ctx, http.MethodPut, path("sites", site, "spool-key"), SiteSpoolKey{SpoolKey: where})
+}
+
 // RemoveSite removes a Site on which nothing depends.
 func (c *Client) RemoveSite(ctx context.Context, site string) error {
 	return c.send(ctx, http.MethodDelete, path("sites", site), nil)

@@ -43,7 +43,7 @@ func siteView(s coordinator.SiteInfo) Site {
 		kinds[string(k)] = n
 	}
 	return Site{
-		ID: string(s.ID), Name: s.Name, Kind: string(s.Kind), Title: s.Title, Endpoint: s.Endpoint,
+		ID: string(s.ID), Name: s.Name, Kind: string(s.Kind), Title: s.Title, Endpoint: s.Endpoint, SpoolKey: string(s.SpoolKey),
 		Prefixes: list(s.Prefixes), Nodes: s.Nodes, Kinds: kinds, Created: s.Created,
 	}
 }
@@ -64,7 +64,7 @@ func serviceView(v coordinator.ServiceInfo) Service {
 	slices.Sort(users)
 	return Service{
 		ID: string(v.ID), Name: v.Name, Site: v.SiteName, Protocol: string(v.Protocol), AETitle: v.AETitle, Receiver: v.Receiver,
-		HL7: hl7View(v.HL7), DICOM: dicomView(v.DICOM), Archive: archiveView(v.Archive), Mode: string(v.Mode), Target: v.Target, Port: v.Port, Address: v.Address, At: v.At, Users: users, Created: v.Created,
+		HL7: hl7View(v.HL7), Queue: queueView(v.Queue), DICOM: dicomView(v.DICOM), Archive: archiveView(v.Archive), Mode: string(v.Mode), Target: v.Target, Port: v.Port, Address: v.Address, At: v.At, Users: users, Created: v.Created,
 	}
 }
 

@@ -41,6 +41,10 @@ type (
 		Site string `path:"site" maxLength:"64" doc:"name or id"`
 		Body SiteEndpoint
 	}
+	siteSpoolKeyInput struct {
+		Site string `path:"site" maxLength:"64" doc:"name or id"`
+		Body SiteSpoolKey
+	}
 	tokenPath struct {
 		ID string `path:"id" maxLength:"64"`
 	}
@@ -110,6 +114,11 @@ func (s *server) sites() {
 		func(ctx context.Context, in *siteEndpointInput) error {
 			return s.c.SetSiteEndpoint(ctx, actorOf(ctx), in.Site, in.Body.Endpoint)
 		})
+	serveEmpty(s, s.operation("set-site-spool-key", http.MethodPut, "/v1/sites/{site}/spool-key", "sites",
+		"Say where the key of a site's encrypted queues is kept", http.StatusNoContent),
+		func(ctx context.Context, in *siteSpoolKeyInput) error {
+			return s.c.SetSiteSpoolKey(ctx, actorOf(ctx), in.Site, wire.SpoolKey(in.Body.SpoolKey))
+		})
 	serveEmpty(s, s.operation("remove-site", http.MethodDelete, "/v1/sites/{site}", "sites",
 		"Remove a site on which nothing depends", http.StatusNoContent),
 		func(ctx context.Context, in *sitePath) error { return s.c.RemoveSite(ctx, actorOf(ctx), in.Site) })
@@ -157,7 +166,7 @@ func (s *server) services() {
 		func(ctx context.Context, in *body[NewService]) (Service, error) {
 			v, err := s.c.CreateService(ctx, actorOf(ctx), coordinator.NewService{
 				Site: in.Body.Site, Name: in.Body.Name, Protocol: wire.Protocol(in.Body.Protocol), AETitle: in.Body.AETitle,
-				Receiver: in.Body.Receiver, HL7: in.Body.HL7.options(), DICOM: in.Body.DICOM.options(), Target: in.Body.Target, Mode: wire.Mode(in.Body.Mode),
+				Receiver: in.Body.Receiver, HL7: in.Body.HL7.options(), Queue: in.Body.Queue.options(), DICOM: in.Body.DICOM.options(), Target: in.Body.Target, Mode: wire.Mode(in.Body.Mode),
 				FixedAddress: in.Body.FixedAddress || in.Body.Address.IsValid(), Address: in.Body.Address,
 			})
 			return serviceView(v), err

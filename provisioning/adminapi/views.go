@@ -54,6 +54,7 @@ type Site struct {
 	Kind     string         `json:"kind" enum:"clinic,center"`
 	Title    string         `json:"title,omitempty"`
 	Endpoint string         `json:"endpoint,omitempty" doc:"host:port at which it is reached from outside"`
+	SpoolKey string         `json:"spool_key,omitempty" doc:"where the key of its encrypted queues is kept; absent when it is left to the box"`
 	Prefixes []netip.Prefix `json:"prefixes" nullable:"false"`
 	Nodes    int            `json:"nodes"`
 	Kinds    map[string]int `json:"kinds" doc:"how many nodes of each kind"`
@@ -75,6 +76,11 @@ type NewSite struct {
 // SiteEndpoint is where a Site is reached from outside.
 type SiteEndpoint struct {
 	Endpoint string `json:"endpoint" doc:"host:port; empty for a site that only calls out"`
+}
+
+// SiteSpoolKey is where the key of a Site's encrypted queues is kept.
+type SiteSpoolKey struct {
+	SpoolKey string `json:"spool_key" doc:"file, tpm or coordinator; empty leaves it to the box"`
 }
 
 // TokenUse is one enrolment with a Token.
@@ -127,6 +133,7 @@ type Service struct {
 	HL7      *HL7Options    `json:"hl7,omitempty" doc:"options of an HL7 service; absent when it has none"`
 	DICOM    *DICOMOptions  `json:"dicom,omitempty" doc:"options of a DICOM service; absent when it has none"`
 	Archive  *Archive       `json:"archive,omitempty" doc:"what the archive behind a DICOM service accepts; absent when nothing was reported"`
+	Queue    *QueueOptions  `json:"queue,omitempty" doc:"bounds of its queues; absent when it has none"`
 	Mode     string         `json:"mode" enum:"queued,pass-through"`
 	Target   string         `json:"target"`
 	Port     uint16         `json:"port" doc:"TCP port on the overlay"`
@@ -145,6 +152,7 @@ type NewService struct {
 	Receiver     string        `json:"receiver,omitempty" example:"HIS^WARD"`
 	HL7          *HL7Options   `json:"hl7,omitempty" doc:"options of an HL7 service"`
 	DICOM        *DICOMOptions `json:"dicom,omitempty" doc:"options of a DICOM service"`
+	Queue        *QueueOptions `json:"queue,omitempty" doc:"bounds of the queue on each gateway that sends to a queued service"`
 	Target       string        `json:"target" doc:"host:port on the site's LAN, or folder:NAME for files on its gateway (HL7)" example:"192.168.1.10:104"`
 	Mode         string        `json:"mode,omitempty" doc:"queued (if absent) or pass-through"`
 	FixedAddress bool          `json:"fixed_address,omitempty" doc:"give it an overlay address of its own, which stays when boxes change"`
@@ -179,6 +187,7 @@ type Queue struct {
 	Name      string `json:"name"`
 	Queued    int    `json:"queued"`
 	Parked    int    `json:"parked"`
+	Carried   int    `json:"carried,omitempty"`
 	Bytes     int64  `json:"bytes"`
 	Delivered uint64 `json:"delivered"`
 }

@@ -95,7 +95,7 @@ func cleanReport(n *provisioning.Node, r wire.Report) {
 	}
 	for _, q := range r.Queues[:min(len(r.Queues), maxQueues)] {
 		q.Name = clean(q.Name, maxShort)
-		q.Queued, q.Parked, q.Bytes = max(q.Queued, 0), max(q.Parked, 0), max(q.Bytes, 0)
+		q.Queued, q.Parked, q.Carried, q.Bytes = max(q.Queued, 0), max(q.Parked, 0), max(q.Carried, 0), max(q.Bytes, 0)
 		n.Queues = append(n.Queues, q)
 	}
 }

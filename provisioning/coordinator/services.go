@@ -28,6 +28,8 @@ type NewService struct {
 	HL7 wire.HL7Options
 	// DICOM are the options of a DICOM Service; its lists may stand in any order.
 	DICOM wire.DICOMOptions
+	// Queue bounds the queues of a queued Service.
+	Queue wire.QueueOptions
 	// Target is host:port on the Site's LAN, or wire.FolderTarget and the name of a folder on its gateway.
 	Target string
 	// Mode is wire.Queued unless given.
@@ -62,7 +64,7 @@ func defaultPort(p wire.Protocol) uint16 {
 func (c *Coordinator) CreateService(ctx context.Context, actor string, n NewService) (ServiceInfo, error) {
 	v := provisioning.Service{
 		ID: provisioning.NewServiceID(), Name: n.Name, Protocol: n.Protocol, AETitle: strings.TrimSpace(n.AETitle),
-		Receiver: strings.TrimSpace(n.Receiver), Mode: cmp.Or(n.Mode, wire.Queued), Target: n.Target, HL7: n.HL7, DICOM: sortedDICOM(n.DICOM), Created: c.stamp(),
+		Receiver: strings.TrimSpace(n.Receiver), Mode: cmp.Or(n.Mode, wire.Queued), Target: n.Target, HL7: n.HL7, Queue: n.Queue, DICOM: sortedDICOM(n.DICOM), Created: c.stamp(),
 	}
 	types := n.HL7.TypeList()
 	slices.Sort(types)

@@ -41,6 +41,7 @@ func (x *Index) Compile(id provisioning.NodeID, now, expires time.Time) (wire.Ne
 			SiteKind:  home.Kind,
 			Address:   node.Address,
 			Former:    node.Former,
+			SpoolKey:  spoolKeyOf(node, home.Site),
 			Member:    node.Member,
 		},
 		Overlay: slices.Clone(x.overlay),
@@ -60,6 +61,14 @@ func (x *Index) Compile(id provisioning.NodeID, now, expires time.Time) (wire.Ne
 		m.Devices = slices.Clone(home.Devices)
 	}
 	return m, nil
+}
+
+// spoolKeyOf is where a Node keeps the key of its queues. What has no queues has none.
+func spoolKeyOf(n provisioning.Node, s provisioning.Site) wire.SpoolKey {
+	if n.Kind == wire.Relay || n.Kind == wire.Unmanaged {
+		return ""
+	}
+	return s.SpoolKey
 }
 
 // absent says why a Node has no map.
@@ -190,6 +199,7 @@ func (x *Index) uses(node provisioning.Node, home *site) []wire.Use {
 			Address:  v.at(front, node.Address),
 			Poll:     u.poll,
 			DICOM:    v.DICOM,
+			Queue:    v.Queue,
 		})
 	}
 	slices.SortFunc(uses, func(a, b wire.Use) int { return cmp.Compare(a.Service, b.Service) })

@@ -272,3 +272,49 @@ func TestWatchFlushesAndEnds(t *testing.T) {
 		t.Errorf("the end of the stream: %v", err)
 	}
 }
+
+// TestSpoolKeysByControl leaves a key and gets it back, as the box and as somebody else.
+func TestSpoolKeysByControl(t *testing.T) {
+	n, _ := newNetwork(t)
+	n.Clinic(t, "a")
+	n.Clinic(t, "b")
+	box, other := n.Node(t, "a"), n.Node(t, "b")
+	if err := n.SetSiteSpoolKey(t.Context(), provisioningtest.Actor, "a", wire.SpoolKeyCoordinator); err != nil {
+		t.Fatal(err)
+	}
+	self, far := box.Map().Self.Address.String()+":5000", other.Map().Self.Address.String()+":5000"
+	secret := bytes.Repeat([]byte{5}, wire.SpoolKeySize)
+	body, err := json.Marshal(wire.SpoolKeyDeposit{Format: 1, Key: wire.HeldSpoolKey{ID: "ab", Private: secret}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, tc := range map[string]struct {
+		remote string
+		body   []byte
+		want   int
+	}{
+		"the box": {self, body, 204}, "another site": {far, body, 409}, "a stranger": {"10.201.0.99:1", body, 403}, "no JSON": {self, []byte("{"), 400},
+		"too long": {self, make([]byte, wire.MaxSpoolKeysBody+1), 400}, "an empty key": {self, []byte(`{"format":1}`), 400},
+	} {
+		rec := do(n.Control, "POST", wire.PathSpoolKeys, tc.remote, tc.body)
+		if rec.Code != tc.want || bytes.Contains(rec.Body.Bytes(), []byte("BQUF")) {
+			t.Errorf("%s: status %d, want %d: %s", name, rec.Code, tc.want, rec.Body)
+		}
+	}
+	for remote, want := range map[string]int{self: 1, far: 0} {
+		rec := do(n.Control, http.MethodGet, wire.PathSpoolKeys, remote, nil)
+		var keys wire.SpoolKeys
+		if err := json.Unmarshal(rec.Body.Bytes(), &keys); err != nil || rec.Code != 200 || len(keys.Keys) != want || rec.Header().Get("Cache-Control") != "no-store" {
+			t.Fatalf("%s gets %d %s", remote, rec.Code, rec.Body)
+		}
+		if want == 1 && !bytes.Equal(keys.Keys[0].Private, secret) {
+			t.Error("another key came back")
+		}
+	}
+	if rec := do(n.Control, http.MethodGet, wire.PathSpoolKeys, "10.201.0.99:1", nil); rec.Code != 403 {
+		t.Errorf("a stranger gets %d", rec.Code)
+	}
+	if rec := do(n.Public, http.MethodGet, wire.PathSpoolKeys, self, nil); rec.Code != 404 {
+		t.Errorf("outside the tunnel: %d", rec.Code)
+	}
+}

@@ -16,7 +16,7 @@ import (
 // Between the inputs without their maps, with the maps of the affected Nodes removed and added.
 //
 // A map may only differ for a Node of a Site that changed, or that a Grant of either input links with one; for every Node when the hub or a
-// pool changed. A Site changes with its own name, kind and endpoint, its Nodes, Services and allocations, and with those of others that
+// pool changed. A Site changes with its own name, kind, endpoint and place of keys, its Nodes, Services and allocations, and with those of others that
 // claim the same name, key or address; a relay, which nobody but the hub knows, changes alone. The cost is that of comparing the inputs and of one look at each Grant.
 func Affected(a, b Input) []string {
 	a.Maps, b.Maps = nil, nil

@@ -19,7 +19,7 @@ func Export(s netmap.Snapshot, hub []provisioning.Node) Input {
 	}}
 	for _, v := range s.Sites {
 		sites[string(v.ID)] = v.Name
-		in.Sites = append(in.Sites, Site{Name: v.Name, Kind: v.Kind, Endpoint: v.Endpoint})
+		in.Sites = append(in.Sites, Site{Name: v.Name, Kind: v.Kind, Endpoint: v.Endpoint, SpoolKey: v.SpoolKey})
 	}
 	services := make(map[provisioning.ServiceID]string, len(s.Services))
 	name := func(id string) string {

@@ -64,8 +64,9 @@ func (h HubPeer) equal(o HubPeer) bool {
 type Site struct {
 	Name string        `json:"name"`
 	Kind wire.SiteKind `json:"kind"`
-	// Endpoint is as Hub.Endpoints.
-	Endpoint string `json:"endpoint,omitempty"`
+	// Endpoint and SpoolKey are as Hub.Endpoints.
+	Endpoint string        `json:"endpoint,omitempty"`
+	SpoolKey wire.SpoolKey `json:"spool_key,omitempty"`
 }
 
 // Node is one that takes part in the network. Who waits or is quarantined is none.

@@ -254,6 +254,7 @@ func (p *Prover) proveMap(r *report, d Node, s *mapState) {
 	says(m.Self.Former == d.Former, "the node's former address", m.Self.Former, d.Former)
 	says(m.Self.Site == d.Site, "the node's site", m.Self.Site, d.Site)
 	says(m.Self.SiteKind == p.kindOf(d.Site), "the kind of the site", m.Self.SiteKind, p.kindOf(d.Site))
+	says(m.Self.SpoolKey == p.spoolKeyOf(d), "where the key of its queues is", m.Self.SpoolKey, p.spoolKeyOf(d))
 	says(m.Hub.PublicKey == p.hub.PublicKey, "the hub's key", m.Hub.PublicKey, p.hub.PublicKey)
 	says(m.Hub.Address == p.hub.Address, "the hub's address", m.Hub.Address, p.hub.Address)
 	says(m.Hub.ControlPort == p.hub.ControlPort, "the hub's port", m.Hub.ControlPort, p.hub.ControlPort)

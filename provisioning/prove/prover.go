@@ -311,6 +311,14 @@ func (p *Prover) kindOf(site string) wire.SiteKind {
 	return ""
 }
 
+// spoolKeyOf is where a Node keeps the key of its queues, as its site says. What has no queues has none.
+func (p *Prover) spoolKeyOf(d Node) wire.SpoolKey {
+	if s := p.sites[d.Site]; s != nil && len(s.decls) == 1 && d.Kind != wire.Relay && d.Kind != wire.Unmanaged {
+		return s.decls[0].SpoolKey
+	}
+	return ""
+}
+
 // node returns a Node that is there once.
 func (p *Prover) node(id string) (Node, bool) {
 	if n := p.nodes[id]; n != nil && len(n.decls) == 1 {

@@ -47,6 +47,7 @@ type Tx interface { //nolint:interfacebloat // one method for each noun
 	Sites() Sites
 	Nodes() Nodes
 	Tokens() Tokens
+	SpoolKeys() SpoolKeys
 	Services() Services
 	Grants() Grants
 	Ranges() Ranges
@@ -111,6 +112,14 @@ type Tokens interface {
 	// Revoke withdraws a token; the first time stays.
 	Revoke(id provisioning.TokenID, at time.Time) error
 	RemoveOf(provisioning.SiteID) error
+}
+
+// SpoolKeys are found by Node, and go with it.
+type SpoolKeys interface {
+	Create(provisioning.SpoolKey) error // ErrExists for an ID that the Node has
+	// Of returns those of a Node, oldest first.
+	Of(provisioning.NodeID) ([]provisioning.SpoolKey, error)
+	Remove(node provisioning.NodeID, id string) error
 }
 
 // Services are found by ID or name.

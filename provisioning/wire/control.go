@@ -169,9 +169,11 @@ type Condition struct {
 
 // Queue is the fill of one durable queue.
 type Queue struct {
-	Name      string `json:"name"`
-	Queued    int    `json:"queued"`
-	Parked    int    `json:"parked"`
+	Name   string `json:"name"`
+	Queued int    `json:"queued"`
+	Parked int    `json:"parked"`
+	// Carried is how many the far gateway has, and whose receiver has not been heard of.
+	Carried   int    `json:"carried,omitempty"`
 	Bytes     int64  `json:"bytes"`
 	Delivered uint64 `json:"delivered"`
 }

@@ -11,6 +11,7 @@ import (
 //
 //	1  2026-11  enrolment, watch, report, complete NetMaps; former addresses, further places of a Service, WANs and containers in Facts,
 //	            options of HL7 Services, protection of the LAN
+//	            options of HL7 Services, bounds of queues and the place of their keys
 const Format = 1
 
 // SiteKind says what a Site is for.
@@ -113,6 +114,8 @@ type Self struct {
 	// Former is the address that the Node had and still answers at, while its Site is renumbered; else the zero value. What the Node itself
 	// dials comes from Address.
 	Former netip.Addr `json:"former,omitzero"`
+	// SpoolKey says where the private key of its encrypted queues is kept.
+	SpoolKey SpoolKey `json:"spool_key,omitempty"`
 	// Member is what the offline key says of this Node, in a network that has one.
 	Member *SignedMember `json:"member,omitempty"`
 }
@@ -195,6 +198,8 @@ type Use struct {
 	HL7      HL7Options `json:"hl7,omitzero"`
 	// DICOM are the options of a DICOM Service.
 	DICOM DICOMOptions `json:"dicom,omitzero"`
+	// Queue is for queued Uses.
+	Queue QueueOptions `json:"queue,omitzero"`
 	// Address is where the Service is on the overlay: one of its places.
 	Address netip.AddrPort `json:"address"`
 	// Poll makes the gateway fetch new studies for a queued DICOM Service from an archive of its own Site.

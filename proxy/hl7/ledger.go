@@ -319,7 +319,7 @@ type ledgerQueue interface {
 // Adopt enters what waits in the queue. Call it once, before messages are taken or delivered.
 func (l *Ledger) Adopt(q ledgerQueue) error {
 	for _, st := range q.Stats() {
-		items, err := q.List(st.Queue, st.Queued+st.Parked)
+		items, err := q.List(st.Queue, st.Queued+st.Parked+st.Carried)
 		if err != nil {
 			return fmt.Errorf("look for messages in the queue: %w", err)
 		}

@@ -27,6 +27,9 @@ type Meta struct {
 	Queue string `json:"queue"`
 	// Attributes are what the Sink needs besides the payload. Keys and values together are limited to 16 KiB.
 	Attributes map[string]string `json:"attributes,omitempty"`
+	// Priority is 0 for routine up to MaxPriority for the most urgent: of a queue that is not ordered the highest come first, and within
+	// one priority the oldest. Ordered queues ignore it.
+	Priority int `json:"priority,omitempty"`
 }
 
 // State is where an Item stands.
@@ -36,6 +39,8 @@ type State string
 const (
 	StateQueued State = "queued" // synced, waiting or being tried
 	StateParked State = "parked" // refused for good by the far end; waits for an operator
+	// StateCarried is an item that the far gateway has, synced, and whose receiver has not been heard of yet. It is kept until Resolve.
+	StateCarried State = "carried"
 )
 
 // Item is one unit in the queue.
@@ -48,6 +53,8 @@ type Item struct {
 	// Created is when Commit returned.
 	Created time.Time
 	State   State
+	// Locked means that Attributes and SHA256 are encrypted and the key is not there.
+	Locked bool
 	// Attempts counts deliveries tried; LastError is why the last one failed and NotBefore when the next may start.
 	Attempts  int
 	LastError string
@@ -69,9 +76,12 @@ type Receipt struct {
 	At time.Time
 	// Code is the protocol's own status ("0000", "AA"), and Peer the name of who gave it.
 	Code, Peer string
+	// Signed is the far gateway's signed word, in a form that only transfer knows; nil for none.
+	Signed []byte
 }
 
-// Lease is the right to deliver one Item. Exactly one of Done, Retry and Park ends it.
+// Lease is the right to deliver one Item. Exactly one of Done, Carried, Retry and Park ends it. Any number of Items of a queue that is not
+// ordered may be leased at a time.
 type Lease interface {
 	Item() Item
 	// Open reads the payload from its start. The caller closes it. Content is checked against SHA256 by the reader, which returns an
@@ -79,6 +89,9 @@ type Lease interface {
 	Open() (io.ReadCloser, error)
 	// Done forgets the Item, synced.
 	Done(r Receipt) error
+	// Carried keeps the Item as StateCarried, synced: the far gateway has it and will say what its receiver answers. Next does not give
+	// it out again; Spool.Resolve ends that state.
+	Carried(r Receipt) error
 	// Retry makes the Item available again after a jittered back-off that grows with Attempts. When cause is ErrCalledOff the attempt
 	// does not count and there is no back-off.
 	Retry(cause error) error
@@ -88,15 +101,30 @@ type Lease interface {
 
 // QueueStats are exact counts of one queue.
 type QueueStats struct {
-	Queue     string `json:"queue"`
-	Queued    int    `json:"queued"`
-	Parked    int    `json:"parked"`
-	Bytes     int64  `json:"bytes"`
-	Delivered uint64 `json:"delivered"` // since the Spool was opened
+	Queue  string `json:"queue"`
+	Queued int    `json:"queued"`
+	Parked int    `json:"parked"`
+	// Carried is how many of CarriedBytes the far gateway has, see StateCarried. Bytes counts them, too.
+	Carried      int   `json:"carried,omitempty"`
+	CarriedBytes int64 `json:"carried_bytes,omitempty"`
+	Bytes        int64 `json:"bytes"`
+	// Locked is how many of all these are encrypted and wait for a key, see Spool.Unlock.
+	Locked int `json:"locked,omitempty"`
+	// QueuedBytes are those of the Queued alone.
+	QueuedBytes int64  `json:"queued_bytes"`
+	Delivered   uint64 `json:"delivered"` // since the Spool was opened
+	// DeliveredBytes are those of the Delivered.
+	DeliveredBytes int64 `json:"delivered_bytes"`
 	// Retried counts attempts that failed and were followed by another, Overtook items delivered although an older one of their ordered
 	// queue was parked; both since the Spool was opened.
 	Retried  uint64 `json:"retried"`
 	Overtook uint64 `json:"overtook"`
+	// Used is what the queue takes on disk, in bytes. MaxBytes and MaxItems are its Limits, zero for none, and Full is "bytes" or "items"
+	// while one of them keeps new items out.
+	Used     int64  `json:"used"`
+	MaxBytes int64  `json:"max_bytes,omitempty"`
+	MaxItems int    `json:"max_items,omitempty"`
+	Full     string `json:"full,omitempty"`
 	// Halted means that a parked item holds up those behind it, see Spool.Halt.
 	Halted        bool      `json:"halted,omitempty"`
 	OldestCreated time.Time `json:"oldest_created,omitzero"`

@@ -3,6 +3,7 @@ package spool_test
 import (
 	"context"
 	"fmt"
+	"io"
 	"testing"
 
 	"github.com/towpath/towpath/proxy/spool"
@@ -28,13 +29,17 @@ func put(tb testing.TB, s spool.Queue, queue string, payload []byte) spool.Item 
 // BenchmarkPut measures Create, Write and Commit, by one producer and by sixteen.
 func BenchmarkPut(b *testing.B) {
 	for _, size := range []int{10 << 10, 512 << 10} {
-		for _, producers := range []int{1, 16} {
-			b.Run(fmt.Sprintf("%dKiB/%d", size>>10, producers), func(b *testing.B) {
+		for i := range 4 {
+			producers, form := 1+15*(i/2), []string{"plain", "sealed"}[i%2]
+			b.Run(fmt.Sprintf("%dKiB/%d/%s", size>>10, producers, form), func(b *testing.B) {
 				s, err := spool.Open(b.TempDir(), spool.Options{MinFreeBytes: -1})
 				if err != nil {
 					b.Fatal(err)
 				}
 				defer func() { _ = s.Close() }()
+				if form == "sealed" {
+					s.SealTo(newSealKey(b).Public())
+				}
 				payload := make([]byte, size)
 				b.SetBytes(int64(size))
 				b.ReportAllocs()
@@ -50,6 +55,37 @@ func BenchmarkPut(b *testing.B) {
 						put(b, s, "bench", payload)
 					}
 				})
+			})
+		}
+	}
+}
+
+// BenchmarkOpen reads an item's payload from a warm cache, plain and sealed.
+func BenchmarkOpen(b *testing.B) {
+	for _, size := range []int{10 << 10, 8 << 20} {
+		for _, form := range []string{"plain", "sealed"} {
+			b.Run(fmt.Sprintf("%dKiB/%s", size>>10, form), func(b *testing.B) {
+				s, err := spool.Open(b.TempDir(), spool.Options{MinFreeBytes: -1})
+				if err != nil {
+					b.Fatal(err)
+				}
+				defer func() { _ = s.Close() }()
+				if form == "sealed" {
+					s.SealTo(newSealKey(b).Public())
+				}
+				id := put(b, s, "bench", make([]byte, size)).ID
+				b.SetBytes(int64(size))
+				b.ReportAllocs()
+				for b.Loop() {
+					r, err := s.Payload(id)
+					if err != nil {
+						b.Fatal(err)
+					}
+					if _, err := io.Copy(io.Discard, r); err != nil {
+						b.Fatal(err)
+					}
+					_ = r.Close()
+				}
 			})
 		}
 	}

@@ -12,6 +12,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/towpath/towpath/proxy/spool/seal"
 )
 
 // fate is what a crashed run promised of one item.
@@ -21,13 +23,34 @@ const (
 	unknown   fate = iota // a call was under way: whole or not at all
 	committed             // must be there
 	parked                // must be there, and parked
+	carried               // must be there, and carried
 	gone                  // must not be there
 )
 
 type history struct {
 	payloads map[ID][]byte
 	fates    map[ID]fate
-	reserved []ID // in the order of Create
+	reserved []ID            // in the order of Create
+	key      seal.PrivateKey // zero for none
+}
+
+func newHistory(t *testing.T, seed int) *history {
+	t.Helper()
+	h := &history{payloads: map[ID][]byte{}, fates: map[ID]fate{}}
+	if seed%2 == 0 {
+		var err error
+		if h.key, err = seal.NewPrivateKey(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return h
+}
+
+func (h *history) unlock(s *Spool) {
+	if !h.key.IsZero() {
+		s.SealTo(h.key.Public())
+		s.Unlock(h.key)
+	}
 }
 
 // play does random things until the power is cut, and notes what was promised.
@@ -36,10 +59,16 @@ func (h *history) play(v volume, r *rand.Rand, steps int) error {
 	if err != nil {
 		return err
 	}
+	h.unlock(s)
 	for range steps {
-		switch r.IntN(6) {
+		if r.IntN(4) == 0 {
+			time.Sleep(epochAge) // the next item has another data key
+		}
+		switch r.IntN(7) {
 		case 0, 1, 2:
 			err = h.put(s, r)
+		case 3:
+			err = h.resolve(s, r)
 		default:
 			err = h.deliver(s, r)
 		}
@@ -93,7 +122,14 @@ func (h *history) deliver(s *Spool, r *rand.Rand) error {
 		return err
 	}
 	id := l.Item().ID
-	switch r.IntN(4) {
+	switch r.IntN(5) {
+	case 4:
+		h.fates[id] = unknown
+		if err := l.Carried(Receipt{}); err != nil {
+			h.fates[id] = committed // carried or queued, but there
+			return err
+		}
+		h.fates[id] = carried
 	case 0:
 		return l.Retry(errors.New("not now"))
 	case 1:
@@ -110,6 +146,31 @@ func (h *history) deliver(s *Spool, r *rand.Rand) error {
 		}
 		h.fates[id] = gone
 	}
+	return nil
+}
+
+// resolve hears what became of the oldest item that was carried.
+func (h *history) resolve(s *Spool, r *rand.Rand) error {
+	list, err := s.Carried("q")
+	if err != nil || len(list) == 0 {
+		return err
+	}
+	id := list[0].ID
+	outcome, promised := Done(Receipt{}), gone
+	switch r.IntN(3) {
+	case 0:
+		outcome, promised = Park(errors.New("no")), parked
+	case 1:
+		outcome, promised = Requeue(), committed
+	}
+	h.fates[id] = unknown
+	if promised != gone {
+		h.fates[id] = committed // in whatever state, but there
+	}
+	if err := s.Resolve(id, outcome); err != nil {
+		return err
+	}
+	h.fates[id] = promised
 	return nil
 }
 
@@ -137,7 +198,7 @@ func (h *history) check(s *Spool) error {
 	for id, f := range h.fates {
 		state, there := found[id]
 		switch {
-		case f == committed && !there, f == parked && state != StateParked:
+		case f == committed && !there, f == parked && state != StateParked, f == carried && state != StateCarried:
 			return fmt.Errorf("item %s is lost or in state %q although fate %d was promised", id, state, f)
 		case f == gone && there:
 			return fmt.Errorf("item %s is back", id)
@@ -160,8 +221,12 @@ func (s *Spool) readAll(id ID) ([]byte, error) {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		e.releaseLocked()
-		if e.state == StateQueued {
+		switch e.state {
+		case StateQueued:
 			e.queue.add(e)
+		case StateParked:
+			e.queue.park(e)
+		case StateCarried:
 		}
 	}()
 	d, err := s.describe(e)
@@ -187,7 +252,7 @@ func powerCuts(t *testing.T) {
 	for seed := range seeds {
 		for cutAt := 1; ; cutAt += 1 + seed%7 {
 			r := rand.New(rand.NewPCG(uint64(seed), uint64(cutAt)))
-			h := &history{payloads: map[ID][]byte{}, fates: map[ID]fate{}}
+			h := newHistory(t, seed)
 			v := newMemVolume()
 			finished := false
 			for life := range 3 {
@@ -202,6 +267,7 @@ func powerCuts(t *testing.T) {
 				if err != nil {
 					t.Fatalf("seed %d, cut at %d, life %d: open after the crash: %v", seed, cutAt, life, err)
 				}
+				h.unlock(s)
 				if err := h.check(s); err != nil {
 					t.Fatalf("seed %d, cut at %d, life %d: %v\n%s", seed, cutAt, life, err, strings.Join(v.ops, "\n"))
 				}
@@ -228,7 +294,7 @@ func oneFailure(t *testing.T) {
 	for seed := range 30 {
 		for failAt := 1; ; failAt++ {
 			r := rand.New(rand.NewPCG(uint64(seed), uint64(failAt)))
-			h := &history{payloads: map[ID][]byte{}, fates: map[ID]fate{}}
+			h := newHistory(t, seed)
 			v := newMemVolume()
 			failed := false
 			v.fail = func(string) error {
@@ -247,6 +313,7 @@ func oneFailure(t *testing.T) {
 			if err != nil {
 				t.Fatalf("seed %d, failure at %d: reopen: %v", seed, failAt, err)
 			}
+			h.unlock(s)
 			if err := h.check(s); err != nil {
 				t.Fatalf("seed %d, failure at %d (%s): %v", seed, failAt, v.ops[failAt-1], err)
 			}
@@ -315,10 +382,28 @@ func TestOrderOfSyncs(t *testing.T) {
 	if _, err := s.RetryParked("q"); err != nil {
 		t.Fatal(err)
 	}
+	if err := next().Carried(Receipt{}); err != nil {
+		t.Fatal(err)
+	}
+	expect("Carried", "rename "+file+".item "+file+".carried", "sync items")
+	if err := s.Resolve(ID(id), Requeue()); err != nil {
+		t.Fatal(err)
+	}
+	expect("Requeue", "rename "+file+".carried "+file+".item", "sync items")
 	if err := next().Done(Receipt{}); err != nil {
 		t.Fatal(err)
 	}
 	expect("Done", "remove "+file+".item", "sync items")
+	id = string(commit())
+	file = "items/" + id
+	if err := next().Carried(Receipt{}); err != nil {
+		t.Fatal(err)
+	}
+	v.ops = nil
+	if err := s.Resolve(ID(id), Done(Receipt{})); err != nil {
+		t.Fatal(err)
+	}
+	expect("resolving with Done", "remove "+file+".carried", "sync items")
 }
 
 // TestGroupSync lets many ask while one sync runs: they share the next one, and none is answered by a sync that began before it asked.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -160,4 +161,36 @@ func TestDeliverIdle(t *testing.T) {
 			t.Errorf("after Close: %v", err)
 		}
 	})
+}
+
+// TestDeliveredIsTold before the item is forgotten, however it left, and only of what was taken.
+func TestDeliveredIsTold(t *testing.T) {
+	s := openSealed(t, t.TempDir(), newSealKey(t))
+	var told []string
+	s.OnDelivered(func(it spool.Item, r spool.Receipt) {
+		_, err := s.Get(it.ID)
+		told = append(told, fmt.Sprint(it.Meta.Attributes["k"], r.Code, string(r.Signed), err))
+	})
+	for _, text := range []string{"straight", "carried", "parked", "again"} {
+		putText(t, s, text)
+	}
+	if err := next(t, s, "q").Done(spool.Receipt{Code: "AA"}); err != nil {
+		t.Fatal(err)
+	}
+	carried := next(t, s, "q")
+	if err := carried.Carried(spool.Receipt{Code: "t1"}); err != nil {
+		t.Fatal(err)
+	}
+	if err := next(t, s, "q").Park(errors.New("no")); err != nil {
+		t.Fatal(err)
+	}
+	if err := next(t, s, "q").Retry(errors.New("busy")); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Resolve(carried.Item().ID, spool.Done(spool.Receipt{Code: "t2", Signed: []byte("word")})); err != nil {
+		t.Fatal(err)
+	}
+	if want := []string{fmt.Sprint("straight", "AA", "", error(nil)), fmt.Sprint("carried", "t2", "word", error(nil))}; !slices.Equal(told, want) {
+		t.Errorf("told %q, want %q", told, want)
+	}
 }

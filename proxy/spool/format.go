@@ -12,6 +12,8 @@ import (
 	"strconv"
 	"time"
 	"unicode/utf8"
+
+	"github.com/towpath/towpath/proxy/spool/seal"
 )
 
 // A file of an item is
@@ -19,7 +21,7 @@ import (
 //	"TWPSPL1\n"  payload  description  length(4)  CRC-32C(4)  "TWPEND1\n"
 //
 // The description is JSON; length and CRC are those of the description, big-endian. It stands last because size and digest of the
-// payload are known only then, and the payload is written once, as it arrives. The leading mark leaves room for other forms.
+// payload are known only then, and the payload is written once, as it arrives. The leading mark leaves room for other forms; sealed.go has one.
 const (
 	headMark = "TWPSPL1\n"
 	tailMark = "TWPEND1\n"
@@ -40,6 +42,10 @@ type description struct {
 	Created time.Time `json:"created"`
 
 	fileSize int64
+	// Of a sealed item: its data key, what is hidden and what is beside it, and whether that is hidden still.
+	sealed, locked bool
+	epoch          seal.EpochID
+	hidden, label  []byte
 }
 
 // digest is written as hexadecimal text.
@@ -83,6 +89,9 @@ func readDescription(f storedFile, id ID) (description, error) {
 	if _, err := f.ReadAt(tail, size-int64(tailSize)); err != nil {
 		return description{}, fmt.Errorf("read the tail of an item: %w", err)
 	}
+	if string(head) == sealedMark {
+		return readSealed(f, id, size)
+	}
 	length := int64(binary.BigEndian.Uint32(tail))
 	if string(head) != headMark || !bytes.HasSuffix(tail, []byte(tailMark)) || length > maxDescription ||
 		length > size-int64(len(headMark)+tailSize) {
@@ -121,10 +130,11 @@ func (id ID) sequence() (uint64, bool) {
 
 // Kinds of files in the folder of items.
 const (
-	extTemporary = ".tmp"    // being written, worthless after a crash
-	extQueued    = ".item"   // StateQueued
-	extParked    = ".parked" // StateParked
-	extNote      = ".note"   // why a parked item was parked
+	extTemporary = ".tmp"     // being written, worthless after a crash
+	extQueued    = ".item"    // StateQueued
+	extParked    = ".parked"  // StateParked
+	extCarried   = ".carried" // StateCarried
+	extNote      = ".note"    // why a parked item was parked
 )
 
 func itemName(id ID, ext string) string { return itemsDir + "/" + string(id) + ext }

@@ -1,7 +1,6 @@
 package spool
 
 import (
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -20,7 +19,7 @@ func (s *Spool) Get(id ID) (Item, error) {
 		return Item{}, err
 	}
 	d, err := s.describe(&e)
-	if err != nil && !s.holds(id) {
+	if (err != nil || d.locked) && !s.holds(id) {
 		return Item{}, ErrUnknown // delivered since
 	}
 	if err != nil {
@@ -35,6 +34,9 @@ func (s *Spool) Payload(id ID) (io.ReadCloser, error) {
 	item, err := s.Get(id)
 	if err != nil {
 		return nil, err
+	}
+	if item.Locked {
+		return nil, ErrNoKey
 	}
 	if err := s.begin(); err != nil {
 		return nil, err
@@ -51,10 +53,14 @@ func (s *Spool) Payload(id ID) (io.ReadCloser, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open the item: %w", err)
 	}
-	return &payload{
-		file: f, section: io.NewSectionReader(f, int64(len(headMark)), item.Size),
-		hash: sha256.New(), want: item.SHA256, left: item.Size,
-	}, nil
+	p, err := s.payload(f, &e, item)
+	if errors.Is(err, ErrNoKey) && !s.holds(id) {
+		return nil, ErrUnknown
+	}
+	if err != nil {
+		return nil, err
+	}
+	return p, nil
 }
 
 // look copies what is in memory of an item.
@@ -68,11 +74,15 @@ func (s *Spool) look(id ID) (entry, error) {
 	return *e, nil
 }
 
-// RetryNow makes one item due at once: a parked one is unparked, and one that waits for its next attempt stops waiting. It returns ErrLeased
-// while the item is being delivered.
+// RetryNow makes one item due at once: a parked one is unparked, one that waits for its next attempt stops waiting, and one that is carried
+// is sent again. It returns ErrLeased while the item is being delivered.
 func (s *Spool) RetryNow(id ID) error {
 	s.mu.Lock()
 	e := s.entries[id]
+	if e != nil && e.state == StateCarried {
+		s.mu.Unlock()
+		return s.Resolve(id, Requeue())
+	}
 	if e == nil || e.leased || e.state != StateQueued {
 		s.mu.Unlock()
 		return s.Unpark(id)

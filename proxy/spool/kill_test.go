@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"encoding/hex"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -15,9 +16,13 @@ import (
 	"time"
 
 	"github.com/towpath/towpath/proxy/spool"
+	"github.com/towpath/towpath/proxy/spool/seal"
 )
 
-const childEnv = "TOWPATH_SPOOL_TEST_CHILD"
+const (
+	childEnv = "TOWPATH_SPOOL_TEST_CHILD"
+	keyEnv   = "TOWPATH_SPOOL_TEST_KEY" // in hexadecimal
+)
 
 // TestMain makes the test binary a producer and consumer that can be killed.
 func TestMain(m *testing.M) {
@@ -35,6 +40,18 @@ func child(dir string) {
 		fmt.Println("error", err)
 		return
 	}
+	secret, err := hex.DecodeString(os.Getenv(keyEnv))
+	if err != nil {
+		fmt.Println("error", err)
+		return
+	}
+	key, err := seal.ParsePrivateKey(secret)
+	if err != nil {
+		fmt.Println("error", err)
+		return
+	}
+	s.SealTo(key.Public())
+	s.Unlock(key)
 	var mu sync.Mutex
 	say := func(words ...any) {
 		mu.Lock()
@@ -67,10 +84,16 @@ func child(dir string) {
 			return
 		}
 		id := l.Item().ID
-		if rand.IntN(4) == 0 {
+		switch rand.IntN(5) {
+		case 0:
 			err = l.Park(io.EOF)
 			say("parked", id)
-		} else {
+		case 1:
+			if err = l.Carried(spool.Receipt{}); err == nil {
+				say("carried", id)
+				err = answer(s, say)
+			}
+		default:
 			say("leaving", id)
 			err = l.Done(spool.Receipt{})
 			say("done", id)
@@ -81,16 +104,34 @@ func child(dir string) {
 	}
 }
 
+// answer resolves the oldest item that was carried, one time in two.
+func answer(s *spool.Spool, say func(...any)) error {
+	list, err := s.Carried("q")
+	if err != nil || rand.IntN(2) == 0 {
+		return err
+	}
+	say("leaving", list[0].ID)
+	if err := s.Resolve(list[0].ID, spool.Done(spool.Receipt{})); err != nil {
+		return err
+	}
+	say("done", list[0].ID)
+	return nil
+}
+
 // TestKill kills a working process at random moments, again and again on the same directory.
 func TestKill(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts processes")
 	}
-	dir := t.TempDir()
+	dir, key := t.TempDir(), newSealKey(t)
+	secret, err := key.RevealBytes()
+	if err != nil {
+		t.Fatal(err)
+	}
 	size, fate := map[spool.ID]string{}, map[spool.ID]string{}
 	for round := range 6 {
 		cmd := exec.Command(os.Args[0])
-		cmd.Env = append(os.Environ(), childEnv+"="+dir)
+		cmd.Env = append(os.Environ(), childEnv+"="+dir, keyEnv+"="+hex.EncodeToString(secret))
 		out, err := cmd.StdoutPipe()
 		if err != nil {
 			t.Fatal(err)
@@ -108,7 +149,7 @@ func TestKill(t *testing.T) {
 				if fate[id] == "" { // the consumer may have been faster
 					fate[id] = f[0]
 				}
-			case "leaving", "done", "parked":
+			case "leaving", "done", "parked", "carried":
 				fate[id] = f[0]
 			default:
 				t.Error(lines.Text())
@@ -121,6 +162,7 @@ func TestKill(t *testing.T) {
 		if err != nil {
 			t.Fatalf("round %d: %v", round, err)
 		}
+		s.Unlock(key)
 		items, err := s.List("q", 1<<20)
 		if err != nil {
 			t.Fatal(err)
@@ -134,7 +176,8 @@ func TestKill(t *testing.T) {
 		}
 		for id, f := range fate {
 			state, there := found[id]
-			if f == "committed" && !there || f == "done" && there || f == "parked" && state != spool.StateParked {
+			if f == "committed" && !there || f == "done" && there || f == "parked" && state != spool.StateParked ||
+				f == "carried" && state != spool.StateCarried {
 				t.Errorf("round %d: item %s was %s, now it is there: %v, state %q", round, id, f, there, state)
 			}
 		}

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/towpath/towpath/proxy/spool/seal"
 )
 
 // ErrCalledOff is a cause for Lease.Retry that is no fault of the item: the attempt is not counted and there is no back-off.
@@ -52,10 +54,27 @@ func (l *lease) Open() (io.ReadCloser, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &payload{
-		file: f, section: io.NewSectionReader(f, int64(len(headMark)), l.item.Size),
-		hash: sha256.New(), want: l.item.SHA256, left: l.item.Size,
-	}, nil
+	p, err := s.payload(f, l.entry, l.item)
+	if err != nil {
+		return nil, err
+	}
+	return p, nil
+}
+
+// payload reads the payload of an open file, which it closes on error.
+func (s *Spool) payload(f storedFile, e *entry, item Item) (*payload, error) {
+	p := &payload{
+		file: f, section: io.NewSectionReader(f, int64(len(headMark)), item.Size), hash: sha256.New(), want: item.SHA256, left: item.Size,
+	}
+	if e.epoch != nil {
+		cipher, err := s.cipher(e.epoch.id, e.id)
+		if err != nil {
+			_ = f.Close()
+			return nil, err
+		}
+		p.section = seal.NewReader(f, int64(sealedHead), item.Size, cipher)
+	}
+	return p, nil
 }
 
 // payload reads and checks the bytes between head and tail of a file.
@@ -70,6 +89,9 @@ type payload struct {
 // Read returns ErrCorrupt instead of io.EOF when the bytes are not those that were written.
 func (p *payload) Read(b []byte) (int, error) {
 	n, err := p.section.Read(b)
+	if errors.Is(err, seal.ErrOpen) {
+		err = fmt.Errorf("%w: %w", ErrCorrupt, err)
+	}
 	_, _ = p.hash.Write(b[:n])
 	p.left -= int64(n)
 	if errors.Is(err, io.EOF) && (p.left != 0 || [sha256.Size]byte(p.hash.Sum(nil)) != p.want) {
@@ -96,21 +118,26 @@ func (l *lease) end() error {
 }
 
 // Done forgets the item, synced. When it returns an error the item is not delivered again by this Spool, but may be after a restart.
-func (l *lease) Done(Receipt) error {
+func (l *lease) Done(r Receipt) error {
 	if err := l.end(); err != nil {
 		return err
 	}
 	s, e := l.spool, l.entry
 	defer s.ops.Done()
+	s.tellDelivered(l.item, r)
 	err := s.erase(e)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	e.releaseLocked()
+	if err != nil {
+		keepEpochLocked(e.epoch)
+	}
 	if e.queue.ordered && e.queue.behindParked(e) {
 		e.queue.overtook++
 	}
 	s.forgetLocked(e)
 	e.queue.delivered++
+	e.queue.deliveredBytes += e.size
 	e.queue.lastError = ""
 	return err
 }

@@ -17,6 +17,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/towpath/towpath/proxy/spool"
+	"github.com/towpath/towpath/proxy/spool/seal"
 )
 
 const (
@@ -29,7 +30,9 @@ type modelItem struct {
 	id        spool.ID
 	queue     string
 	payload   []byte
+	priority  int
 	parked    bool
+	carried   bool
 	leased    spool.Lease
 	attempts  int
 	notBefore time.Time
@@ -39,9 +42,12 @@ type modelItem struct {
 // machine compares a Spool with a list.
 type machine struct {
 	dir   string
+	key   seal.PrivateKey // zero for none
 	spool *spool.Spool
 	items []*modelItem // in the order of IDs
 	last  spool.ID
+	// delivered is in bytes, by queue, since the last start.
+	delivered map[string]int64
 }
 
 func (m *machine) open(t *rapid.T) {
@@ -52,6 +58,11 @@ func (m *machine) open(t *rapid.T) {
 	})
 	if err != nil {
 		t.Fatalf("Open: %v", err)
+	}
+	m.delivered = map[string]int64{}
+	if !m.key.IsZero() {
+		m.spool.SealTo(m.key.Public())
+		m.spool.Unlock(m.key)
 	}
 }
 
@@ -75,7 +86,8 @@ func (m *machine) remove(it *modelItem) {
 func (m *machine) Put(t *rapid.T) {
 	queue := rapid.SampledFrom([]string{ordered, loose}).Draw(t, "queue")
 	payload := rapid.SliceOfN(rapid.Byte(), 0, 200).Draw(t, "payload")
-	w, err := m.spool.Create(spool.Meta{Queue: queue, Attributes: map[string]string{"a": "1"}})
+	priority := max(rapid.IntRange(-2, 3).Draw(t, "priority"), 0)
+	w, err := m.spool.Create(spool.Meta{Queue: queue, Priority: priority, Attributes: map[string]string{"a": "1"}})
 	if err != nil {
 		t.Fatalf("Create: %v", err)
 	}
@@ -97,7 +109,7 @@ func (m *machine) Put(t *rapid.T) {
 		t.Fatalf("ID %s after %s", it.ID, m.last)
 	}
 	m.last = it.ID
-	m.items = append(m.items, &modelItem{id: it.ID, queue: queue, payload: payload, created: it.Created})
+	m.items = append(m.items, &modelItem{id: it.ID, queue: queue, priority: priority, payload: payload, created: it.Created})
 }
 
 // expected returns the item whose turn it is in a queue.
@@ -105,16 +117,20 @@ func (m *machine) expected(queue string) *modelItem {
 	if queue == ordered && slices.ContainsFunc(m.items, func(it *modelItem) bool { return it.queue == ordered && it.leased != nil }) {
 		return nil // one lease at a time, whatever was unparked in the meantime
 	}
+	var best *modelItem
 	for _, it := range m.items {
 		switch {
-		case it.queue != queue || it.parked:
+		case it.queue != queue || it.parked || it.carried:
 		case queue == ordered && it.notBefore.After(time.Now()):
 			return nil // the head blocks all others
-		case it.leased == nil && !it.notBefore.After(time.Now()):
+		case it.leased != nil || it.notBefore.After(time.Now()):
+		case queue == ordered:
 			return it
+		case best == nil || it.priority > best.priority:
+			best = it
 		}
 	}
-	return nil
+	return best
 }
 
 func (m *machine) Next(t *rapid.T) {
@@ -132,7 +148,7 @@ func (m *machine) Next(t *rapid.T) {
 	if err != nil {
 		t.Fatalf("Next(%s): %v; want %s", queue, err, want.id)
 	}
-	if it := l.Item(); it.ID != want.id || it.Attempts != want.attempts || it.Meta.Attributes["a"] != "1" {
+	if it := l.Item(); it.ID != want.id || it.Attempts != want.attempts || it.Meta.Attributes["a"] != "1" || it.Meta.Priority != want.priority {
 		t.Fatalf("Next(%s): %+v; want %+v", queue, it, want)
 	}
 	r, err := l.Open()
@@ -157,6 +173,7 @@ func (m *machine) Done(t *rapid.T) {
 	if err := it.leased.Retry(nil); err == nil {
 		t.Fatal("a lease can be ended twice")
 	}
+	m.delivered[it.queue] += int64(len(it.payload))
 	m.remove(it)
 }
 
@@ -192,6 +209,57 @@ func (m *machine) Park(t *rapid.T) {
 	}
 	it.leased, it.parked, it.notBefore = nil, true, time.Time{}
 	it.attempts++
+}
+
+func (m *machine) Carried(t *rapid.T) {
+	it := m.pick(t, "leased item", leased)
+	if err := it.leased.Carried(spool.Receipt{}); err != nil {
+		t.Fatalf("Carried: %v", err)
+	}
+	if err := it.leased.Done(spool.Receipt{}); err == nil {
+		t.Fatal("a lease can be ended twice")
+	}
+	it.leased, it.carried, it.notBefore = nil, true, time.Time{}
+}
+
+func (m *machine) Resolve(t *rapid.T) {
+	it := m.pick(t, "item", func(*modelItem) bool { return true })
+	outcomes := []spool.Outcome{spool.Done(spool.Receipt{}), spool.Park(errors.New("refused")), spool.Requeue()}
+	kind := rapid.IntRange(0, len(outcomes)-1).Draw(t, "outcome")
+	err := m.spool.Resolve(it.id, outcomes[kind])
+	switch {
+	case it.leased != nil:
+		if !errors.Is(err, spool.ErrLeased) {
+			t.Fatalf("Resolve of a leased item: %v", err)
+		}
+		return
+	case !it.carried:
+		if !errors.Is(err, spool.ErrUnknown) {
+			t.Fatalf("Resolve of an item that is not carried: %v", err)
+		}
+		return
+	case err != nil:
+		t.Fatalf("Resolve: %v", err)
+	}
+	it.carried = false
+	switch kind {
+	case 0:
+		m.delivered[it.queue] += int64(len(it.payload))
+		m.remove(it)
+	case 1:
+		it.parked = true
+		it.attempts++
+	case 2:
+		it.attempts = 0
+	}
+}
+
+func (m *machine) RetryCarried(t *rapid.T) {
+	it := m.pick(t, "carried item", func(it *modelItem) bool { return it.carried })
+	if err := m.spool.RetryNow(it.id); err != nil {
+		t.Fatalf("RetryNow: %v", err)
+	}
+	it.carried, it.attempts = false, 0
 }
 
 func (m *machine) Unpark(t *rapid.T) {
@@ -239,6 +307,9 @@ func (m *machine) Drop(t *rapid.T) {
 
 func (m *machine) Sleep(t *rapid.T) {
 	time.Sleep(time.Duration(rapid.IntRange(0, 25).Draw(t, "nap")) * time.Second)
+	if rapid.IntRange(0, 5).Draw(t, "long") == 0 {
+		time.Sleep(2 * time.Hour) // the next item has another data key
+	}
 }
 
 func (m *machine) Reopen(t *rapid.T) {
@@ -267,27 +338,48 @@ func (m *machine) list(t *rapid.T, queue string) []spool.Item {
 	return list
 }
 
+func (m *machine) carried(t *rapid.T, queue string) (ids []spool.ID) {
+	list, err := m.spool.Carried(queue)
+	if err != nil {
+		t.Fatalf("Carried: %v", err)
+	}
+	for _, it := range list {
+		if it.State != spool.StateCarried || it.Meta.Attributes["a"] != "1" {
+			t.Fatalf("carried item %+v", it)
+		}
+		ids = append(ids, it.ID)
+	}
+	return ids
+}
+
 // Check is called after each step.
 func (m *machine) Check(t *rapid.T) {
 	for _, st := range m.spool.Stats() {
 		var want spool.QueueStats
-		var listed []spool.ID
+		var listed, carried []spool.ID
 		for _, it := range m.items {
 			if it.queue != st.Queue {
 				continue
 			}
 			listed = append(listed, it.id)
 			want.Bytes += int64(len(it.payload))
-			if it.parked {
+			switch {
+			case it.parked:
 				want.Parked++
-			} else {
+			case it.carried:
+				want.Carried++
+				want.CarriedBytes += int64(len(it.payload))
+				carried = append(carried, it.id)
+			default:
 				want.Queued++
+				want.QueuedBytes += int64(len(it.payload))
 			}
 			if want.OldestCreated.IsZero() || it.created.Before(want.OldestCreated) {
 				want.OldestCreated = it.created
 			}
 		}
-		if st.Queued != want.Queued || st.Parked != want.Parked || st.Bytes != want.Bytes || !st.OldestCreated.Equal(want.OldestCreated) {
+		if st.Queued != want.Queued || st.Parked != want.Parked || st.Carried != want.Carried || st.CarriedBytes != want.CarriedBytes || st.QueuedBytes != want.QueuedBytes ||
+			st.DeliveredBytes != m.delivered[st.Queue] || st.Bytes != want.Bytes || !st.OldestCreated.Equal(want.OldestCreated) {
 			t.Fatalf("stats %+v, want %+v", st, want)
 		}
 		var got []spool.ID
@@ -299,6 +391,9 @@ func (m *machine) Check(t *rapid.T) {
 		}
 		if !slices.Equal(got, listed) {
 			t.Fatalf("%s lists %v, want %v", st.Queue, got, listed)
+		}
+		if got := m.carried(t, st.Queue); !slices.Equal(got, carried) {
+			t.Fatalf("%s has carried %v, want %v", st.Queue, got, carried)
 		}
 	}
 	var onDisk int64
@@ -315,8 +410,12 @@ func (m *machine) Check(t *rapid.T) {
 			onDisk += info.Size()
 		}
 	}
-	if u, err := m.spool.Usage(); err != nil || u.Bytes != onDisk || u.Quarantined != 0 {
+	u, err := m.spool.Usage()
+	if err != nil || u.Bytes != onDisk || u.Quarantined != 0 || u.Locked != 0 || u.Sealed == m.key.IsZero() {
 		t.Fatalf("usage %+v, %v; the files take %d bytes", u, err, onDisk)
+	}
+	if plain := len(m.items); u.Plain != plain && m.key.IsZero() || u.Plain != 0 && !m.key.IsZero() {
+		t.Fatalf("usage %+v; there are %d items", u, plain)
 	}
 }
 
@@ -324,10 +423,17 @@ func TestSpoolAgainstModel(t *testing.T) {
 	base := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
 		n := 0
+		key, err := seal.NewPrivateKey()
+		if err != nil {
+			t.Fatal(err)
+		}
 		// Deadline must not be called in a bubble, and a testing.TB has none.
 		rapid.Check(struct{ testing.TB }{t}, func(t *rapid.T) {
 			n++
 			m := &machine{dir: filepath.Join(base, fmt.Sprint(n))}
+			if rapid.Bool().Draw(t, "sealed") {
+				m.key = key
+			}
 			m.open(t)
 			defer func() { _ = m.spool.Close() }()
 			actions := rapid.StateMachineActions(m)

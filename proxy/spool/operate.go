@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 )
 
@@ -16,37 +15,14 @@ var (
 	ErrLeased = errors.New("the item is being delivered")
 )
 
-// List returns up to limit items of a queue, oldest first, queued and parked. An item whose file cannot be read now is listed without
+// List returns up to limit items of a queue, oldest first, whatever their state. An item whose file cannot be read now is listed without
 // attributes.
 func (s *Spool) List(name string, limit int) ([]Item, error) {
 	if err := s.begin(); err != nil {
 		return nil, err
 	}
 	defer s.ops.Done()
-	s.mu.Lock()
-	var found []entry
-	if q := s.queues[name]; q != nil {
-		for _, e := range q.entries {
-			found = append(found, *e)
-		}
-	}
-	s.mu.Unlock()
-	slices.SortFunc(found, func(a, b entry) int { return strings.Compare(string(a.id), string(b.id)) })
-	list := make([]Item, 0, min(limit, len(found)))
-	for _, e := range found {
-		if len(list) >= limit {
-			break
-		}
-		d, err := s.describe(&e)
-		if err != nil {
-			if !s.holds(e.id) {
-				continue // delivered since
-			}
-			d = description{Meta: Meta{Queue: name}, Size: e.size, Created: e.created}
-		}
-		list = append(list, e.item(d))
-	}
-	return list, nil
+	return s.items(name, func(*entry) bool { return true }, max(limit, 0)), nil
 }
 
 func (s *Spool) holds(id ID) bool {
@@ -105,7 +81,7 @@ func (s *Spool) RetryParked(name string) (int, error) {
 			switch {
 			case e.state == StateParked:
 				parked = append(parked, id)
-			case !e.leased && !e.notBefore.IsZero():
+			case e.state == StateQueued && !e.leased && !e.notBefore.IsZero():
 				q.withdraw(e)
 				e.notBefore = time.Time{}
 				q.add(e)
@@ -137,6 +113,9 @@ func (s *Spool) Drop(id ID) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	e.releaseLocked()
+	if err != nil {
+		keepEpochLocked(e.epoch)
+	}
 	s.forgetLocked(e)
 	s.log.Warn("an item was dropped by an operator", "item", id, "queue", e.queue.name)
 	return err

@@ -20,13 +20,16 @@ const (
 	// MaxAttributes bounds keys and values of Meta.Attributes together, in bytes.
 	MaxAttributes = 16 << 10
 	maxQueueName  = 96
+	// MaxPriority is the highest Meta.Priority.
+	MaxPriority = 9
 )
 
 // Options tune a Spool. The zero value is good.
 type Options struct {
 	// MaxBytes bounds the bytes of all files of items, finished or not. Zero means no bound.
 	MaxBytes int64
-	// MinFreeBytes is the space that must stay free on the filesystem. Zero means DefaultMinFree, negative means none.
+	// MinFreeBytes is the space that must stay free on the filesystem; new items are refused a quarter earlier. Zero means
+	// DefaultMinFree, negative means none.
 	MinFreeBytes int64
 	// Ordered reports whether a queue is strictly first in, first out. It is asked once per queue. Nil means that none is.
 	Ordered func(queue string) bool
@@ -78,6 +81,9 @@ func (o Options) withDefaults() Options {
 func (m Meta) validate() error {
 	if err := validQueue(m.Queue); err != nil {
 		return err
+	}
+	if m.Priority < 0 || m.Priority > MaxPriority {
+		return fmt.Errorf("the priority %d is not between 0 and %d", m.Priority, MaxPriority)
 	}
 	size := 0
 	for k, v := range m.Attributes {

@@ -12,9 +12,13 @@ type entry struct {
 	size    int64 // of the payload
 	bytes   int64 // of the file
 	created time.Time
+	// priority is zero in an ordered queue.
+	priority int8
 
 	ext       string // what its file is called now; differs from state only after a failed rename
 	state     State
+	epoch     *epoch // nil for what is stored plain
+	waiting   bool   // for the key of its epoch
 	leased    bool
 	attempts  int
 	lastError string
@@ -28,7 +32,7 @@ type entry struct {
 type queue struct {
 	name    string
 	ordered bool
-	// ready is sorted by id. In an ordered queue it holds all that is queued and not leased, otherwise what may be delivered now.
+	// ready is sorted by priority and id. In an ordered queue it holds all that is queued and not leased, otherwise what may be delivered now.
 	ready entryHeap
 	// delayed is sorted by notBefore and is empty in an ordered queue.
 	delayed entryHeap
@@ -38,22 +42,45 @@ type queue struct {
 	// halting means that in an ordered queue nothing passes a parked entry.
 	halting bool
 	leases  int
+	// used is what Spool.used is for this queue, writers how many items are being written.
+	used    int64
+	writers int
+	limits  Limits
+	bytes   gate
+	items   gate
 	// wake is closed when a waiter should look again; nil when nobody waits.
 	wake chan struct{}
 
 	delivered uint64
-	retried   uint64
-	overtook  uint64
-	lastError string
+	// deliveredBytes are payloads alone.
+	deliveredBytes int64
+	retried        uint64
+	overtook       uint64
+	lastError      string
+}
+
+// prefer notes an entry's priority, once its queue is known.
+func (e *entry) prefer(priority int) {
+	if !e.queue.ordered {
+		e.priority = int8(priority) // at most MaxPriority
+	}
 }
 
 func newQueue(name string, ordered bool) *queue {
 	return &queue{
 		name: name, ordered: ordered, entries: map[ID]*entry{},
-		ready:   entryHeap{before: func(a, b *entry) bool { return a.id < b.id }},
+		ready:   entryHeap{before: sooner},
 		delayed: entryHeap{before: func(a, b *entry) bool { return a.notBefore.Before(b.notBefore) }},
 		parked:  entryHeap{before: func(a, b *entry) bool { return a.id < b.id }},
 	}
+}
+
+// sooner is the order in which entries of one queue are given out.
+func sooner(a, b *entry) bool {
+	if a.priority != b.priority {
+		return a.priority > b.priority
+	}
+	return a.id < b.id
 }
 
 // behindParked reports whether an older entry of the queue is parked.
@@ -67,8 +94,11 @@ func (q *queue) park(e *entry) {
 	q.notify()
 }
 
-// add makes a queued entry available.
+// add makes a queued entry available. One whose key is not there has to wait for it: in an ordered queue with all that is behind it.
 func (q *queue) add(e *entry) {
+	if e.locked() && !q.ordered {
+		return
+	}
 	if !q.ordered && !e.notBefore.IsZero() {
 		heap.Push(&q.delayed, e)
 	} else {
@@ -115,7 +145,7 @@ func (q *queue) take(now time.Time) (*entry, time.Duration) {
 	}
 	head := q.ready.list[0]
 	if q.ordered {
-		if q.leases > 0 || q.halting && q.behindParked(head) {
+		if q.leases > 0 || head.locked() || q.halting && q.behindParked(head) {
 			return nil, 0
 		}
 		if head.notBefore.After(now) {
@@ -129,18 +159,29 @@ func (q *queue) take(now time.Time) (*entry, time.Duration) {
 }
 
 func (q *queue) stats() QueueStats {
-	st := QueueStats{Queue: q.name, Delivered: q.delivered, Retried: q.retried, Overtook: q.overtook, LastError: q.lastError}
+	st := QueueStats{
+		Queue: q.name, Delivered: q.delivered, DeliveredBytes: q.deliveredBytes, Retried: q.retried, Overtook: q.overtook, LastError: q.lastError,
+		Used: q.used, MaxBytes: q.limits.MaxBytes, MaxItems: q.limits.MaxItems, Full: q.fullLocked(),
+	}
 	st.Halted = q.ordered && q.halting && len(q.ready.list) > 0 && q.behindParked(q.ready.list[0])
 	var oldest ID // of the parked
 	for _, e := range q.entries {
 		st.Bytes += e.size
-		if e.state == StateParked {
+		if e.locked() {
+			st.Locked++
+		}
+		switch e.state {
+		case StateParked:
 			st.Parked++
 			if e.lastError != "" && (oldest == "" || e.id < oldest) {
 				oldest, st.ParkedError = e.id, e.lastError
 			}
-		} else {
+		case StateCarried:
+			st.Carried++
+			st.CarriedBytes += e.size
+		default:
 			st.Queued++
+			st.QueuedBytes += e.size
 		}
 		if st.OldestCreated.IsZero() || e.created.Before(st.OldestCreated) {
 			st.OldestCreated = e.created

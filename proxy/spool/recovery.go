@@ -24,6 +24,9 @@ func (s *Spool) rebuild() error {
 	if err := s.recoverSequence(slices.Concat(names, quarantined)); err != nil {
 		return err
 	}
+	if err := s.loadEpochs(); err != nil {
+		return err
+	}
 	slices.Sort(names) // .item before .parked of the same ID
 	foreign := 0
 	for _, name := range slices.Backward(names) {
@@ -51,6 +54,9 @@ func (s *Spool) rebuild() error {
 	if err := s.vol.sync(itemsDir); err != nil {
 		return err
 	}
+	if err := s.sweepEpochs(); err != nil {
+		return err
+	}
 	s.log.Info("queue recovered", "items", len(s.entries), "bytes", s.used, "quarantined", s.quarantined)
 	return nil
 }
@@ -59,15 +65,18 @@ func parseName(name string) (id ID, ext string, ours bool) {
 	stem, ext, _ := strings.Cut(name, ".")
 	id, ext = ID(stem), "."+ext
 	_, ours = id.sequence()
-	return id, ext, ours && (ext == extTemporary || ext == extQueued || ext == extParked || ext == extNote)
+	return id, ext, ours && (ext == extTemporary || ext == extQueued || ext == extParked || ext == extCarried || ext == extNote)
 }
 
 func (s *Spool) recoverItem(id ID, ext string) error {
 	e := &entry{id: id, ext: ext, state: StateQueued}
-	if ext == extParked {
+	switch ext {
+	case extParked:
 		e.state = StateParked
+	case extCarried:
+		e.state = StateCarried
 	}
-	d, err := s.describe(e)
+	d, err := s.readDescription(e)
 	if starved(err) {
 		return err
 	}
@@ -87,7 +96,9 @@ func (s *Spool) recoverItem(id ID, ext string) error {
 	if e.state == StateParked {
 		e.attempts, e.lastError = s.readNote(id)
 	}
-	s.used += e.bytes
+	e.prefer(d.Priority)
+	e.epoch = s.epochOfLocked(d)
+	s.countLocked(e.queue, e.bytes)
 	s.insertLocked(e)
 	return nil
 }

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/towpath/towpath/proxy/spool/seal"
 )
 
 // Spool is the durable Queue in one directory. Make it with Open and end it with Close, after its producers and deliverers. It is safe
@@ -24,15 +26,26 @@ type Spool struct {
 	// buffers holds *bufio.Writer between writers.
 	buffers sync.Pool
 
+	// sealers holds *seal.Writer between writers.
+	sealers sync.Pool
+	epochMu sync.Mutex // held while a data key is made
+
 	mu          sync.Mutex
 	closed      bool
 	ended       chan struct{} // closed by Close
 	queues      map[string]*queue
 	entries     map[ID]*entry
 	used        int64 // bytes of all files of items, finished or not
+	total       gate  // of used
+	space       gate  // of what is free on the disk
 	next        uint64
 	reserved    uint64 // sequence numbers below it may be given out
 	quarantined int
+	onDelivered func(Item, Receipt)
+	sealTo      seal.PublicKey
+	epochs      map[seal.EpochID]*epoch
+	current     *epoch // for new items
+	began       time.Time
 }
 
 var _ Queue = (*Spool)(nil)
@@ -60,7 +73,7 @@ func open(v volume, opts Options) (*Spool, error) {
 	opts = opts.withDefaults()
 	s := &Spool{
 		opts: opts, log: opts.Log.With("subsystem", "spool"), vol: v, ended: make(chan struct{}),
-		queues: map[string]*queue{}, entries: map[ID]*entry{},
+		queues: map[string]*queue{}, entries: map[ID]*entry{}, epochs: map[seal.EpochID]*epoch{},
 	}
 	s.sync.run = func() error { return v.sync(itemsDir) }
 	if err := s.rebuild(); err != nil {
@@ -110,11 +123,14 @@ func (s *Spool) queueLocked(name string) *queue {
 // insertLocked takes an entry into the books. Its bytes are counted already.
 func (s *Spool) insertLocked(e *entry) {
 	s.entries[e.id] = e
+	e.waiting = e.locked()
 	e.queue.entries[e.id] = e
-	if e.state == StateQueued {
+	switch e.state {
+	case StateQueued:
 		e.queue.add(e)
-	} else {
+	case StateParked:
 		e.queue.park(e)
+	case StateCarried: // in no heap: it is nobody's turn
 	}
 }
 
@@ -122,7 +138,8 @@ func (s *Spool) insertLocked(e *entry) {
 func (s *Spool) forgetLocked(e *entry) {
 	delete(s.entries, e.id)
 	delete(e.queue.entries, e.id)
-	s.used -= e.bytes
+	s.countLocked(e.queue, -e.bytes)
+	s.returnEpochLocked(e.epoch)
 	e.queue.withdraw(e)
 }
 
@@ -189,7 +206,7 @@ func (s *Spool) waitFor(ctx context.Context, wake <-chan struct{}, wait time.Dur
 // aside, any other trouble of the disk puts it back for later.
 func (s *Spool) lease(e *entry) *lease {
 	d, err := s.describe(e)
-	if err == nil {
+	if err == nil && !d.locked {
 		return &lease{spool: s, entry: e, item: e.item(d)}
 	}
 	s.mu.Lock()
@@ -197,8 +214,14 @@ func (s *Spool) lease(e *entry) *lease {
 	e.releaseLocked()
 	if errors.Is(err, ErrCorrupt) || errors.Is(err, fs.ErrNotExist) {
 		s.log.Error("an item is damaged and was set aside", "item", e.id, "queue", e.queue.name, "error", err)
+		keepEpochLocked(e.epoch)
 		s.forgetLocked(e)
 		s.quarantineLocked(itemName(e.id, e.ext), string(e.id))
+		return nil
+	}
+	if err == nil {
+		e.waiting = true
+		e.queue.add(e)
 		return nil
 	}
 	s.log.Warn("an item could not be read, it will be tried again", "item", e.id, "queue", e.queue.name, "error", err)
@@ -209,7 +232,16 @@ func (s *Spool) lease(e *entry) *lease {
 	return nil
 }
 
+// describe reads what the file of an entry says, as far as it can be opened.
 func (s *Spool) describe(e *entry) (description, error) {
+	d, err := s.readDescription(e)
+	if err == nil {
+		err = s.reveal(&d)
+	}
+	return d, err
+}
+
+func (s *Spool) readDescription(e *entry) (description, error) {
 	f, err := s.vol.open(itemName(e.id, e.ext))
 	if err != nil {
 		return description{}, err
@@ -220,7 +252,7 @@ func (s *Spool) describe(e *entry) (description, error) {
 
 func (e *entry) item(d description) Item {
 	return Item{
-		ID: e.id, Meta: d.Meta, Size: d.Size, SHA256: d.SHA256, Created: d.Created,
+		ID: e.id, Meta: d.Meta, Size: d.Size, SHA256: d.SHA256, Created: d.Created, Locked: d.locked,
 		State: e.state, Attempts: e.attempts, LastError: e.lastError, NotBefore: e.notBefore,
 	}
 }
@@ -241,8 +273,8 @@ func (s *Spool) quarantineLocked(from, stem string) {
 	}
 }
 
-// Stats returns exact counts of all queues that were ever used since Open or hold items, sorted by name. Parked items count in Bytes
-// and OldestCreated, too.
+// Stats returns exact counts of all queues that were ever used since Open or hold items, sorted by name. Parked and carried items count
+// in Bytes and OldestCreated, too.
 func (s *Spool) Stats() []QueueStats {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -254,17 +286,38 @@ func (s *Spool) Stats() []QueueStats {
 	return list
 }
 
+// OnDelivered has fn hear of each item that its receiver has, by Lease.Done or Resolve, before it is forgotten. After a crash in between it
+// hears of it again. fn may be called by several goroutines.
+func (s *Spool) OnDelivered(fn func(Item, Receipt)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.onDelivered = fn
+}
+
+func (s *Spool) tellDelivered(it Item, r Receipt) {
+	s.mu.Lock()
+	fn := s.onDelivered
+	s.mu.Unlock()
+	if fn != nil {
+		fn(it, r)
+	}
+}
+
 // Usage is how much of its space a Spool takes.
 type Usage struct {
 	// Bytes is what all files of items take, with their descriptions and with those being written.
 	Bytes int64 `json:"bytes"`
 	// MaxBytes is the quota, zero for none.
 	MaxBytes int64 `json:"max_bytes"`
-	// FreeBytes is left on the filesystem; at MinFreeBytes new items are refused.
+	// FreeBytes is left on the filesystem; a quarter above MinFreeBytes new items are refused.
 	FreeBytes    int64 `json:"free_bytes"`
 	MinFreeBytes int64 `json:"min_free_bytes"`
 	// Quarantined counts files set aside because they were damaged, since ever. An operator must look at them.
 	Quarantined int `json:"quarantined"`
+	// Sealed means that new items are encrypted. Plain counts those that are not, Locked those whose key is not there.
+	Sealed bool `json:"sealed"`
+	Plain  int  `json:"plain"`
+	Locked int  `json:"locked"`
 }
 
 // Usage measures.
@@ -279,8 +332,17 @@ func (s *Spool) Usage() (Usage, error) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return Usage{
+	u := Usage{
 		Bytes: s.used, MaxBytes: s.opts.MaxBytes, FreeBytes: free, MinFreeBytes: max(s.opts.MinFreeBytes, 0),
-		Quarantined: s.quarantined,
-	}, nil
+		Quarantined: s.quarantined, Sealed: !s.sealTo.IsZero(),
+	}
+	for _, e := range s.entries {
+		switch {
+		case e.epoch == nil:
+			u.Plain++
+		case e.locked():
+			u.Locked++
+		}
+	}
+	return u, nil
 }

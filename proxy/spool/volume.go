@@ -105,12 +105,12 @@ func (v *diskVolume) prepare() error {
 	case err != nil:
 		return fmt.Errorf("lock the queue directory: %w", err)
 	}
-	for _, name := range []string{itemsDir, quarantineDir} {
+	for _, name := range []string{itemsDir, quarantineDir, epochsDir} {
 		if err := v.root.Mkdir(name, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
 			return fmt.Errorf("make a folder of the queue directory: %w", err)
 		}
 	}
-	for _, name := range []string{rootDir, itemsDir, quarantineDir} {
+	for _, name := range []string{rootDir, itemsDir, quarantineDir, epochsDir} {
 		d, err := v.root.Open(name)
 		if err != nil {
 			return fmt.Errorf("open a folder of the queue directory: %w", err)

@@ -9,6 +9,8 @@ import (
 	"io"
 	"maps"
 	"time"
+
+	"github.com/towpath/towpath/proxy/spool/seal"
 )
 
 const (
@@ -28,51 +30,78 @@ func (s *Spool) Create(m Meta) (Writer, error) {
 		return nil, err
 	}
 	defer s.ops.Done()
-	if err := s.checkFree(); err != nil {
+	if err := s.checkFree(false); err != nil {
 		return nil, err
 	}
-	w := &writer{spool: s, meta: Meta{Queue: m.Queue, Attributes: maps.Clone(m.Attributes)}, hash: sha256.New()}
-	if err := w.reserve(int64(len(headMark))); err != nil {
+	s.mu.Lock()
+	q := s.queueLocked(m.Queue)
+	err := s.admitLocked(q)
+	s.mu.Unlock()
+	if err != nil {
 		return nil, err
+	}
+	w := &writer{spool: s, queue: q, meta: Meta{Queue: m.Queue, Attributes: maps.Clone(m.Attributes), Priority: m.Priority}, hash: sha256.New()}
+	if err := w.begin(); err != nil {
+		w.release()
+		return nil, fmt.Errorf("create an item: %w", full(err))
+	}
+	return w, nil
+}
+
+// begin makes the file and writes its head.
+func (w *writer) begin() (err error) {
+	s := w.spool
+	if w.epoch, err = s.borrowEpoch(); err != nil {
+		return err
 	}
 	s.mu.Lock()
 	n, err := s.nextLocked()
 	s.mu.Unlock()
-	if err == nil {
-		w.id = newID(n)
-		w.file, err = s.vol.create(itemName(w.id, extTemporary))
-	}
-	if err != nil {
-		w.release()
-		return nil, fmt.Errorf("create an item: %w", full(err))
-	}
-	w.buffer = s.takeBuffer(w.file)
-	_, w.err = w.buffer.WriteString(headMark)
-	return w, nil
-}
-
-// checkFree refuses when the filesystem is nearly full.
-func (s *Spool) checkFree() error {
-	if s.opts.MinFreeBytes < 0 {
-		return nil
-	}
-	free, err := s.vol.free()
 	if err != nil {
 		return err
 	}
-	if free < s.opts.MinFreeBytes {
-		return fmt.Errorf("%w: %d bytes are free on the disk, %d must stay free", ErrFull, free, s.opts.MinFreeBytes)
+	w.id = newID(n)
+	head := []byte(headMark)
+	if w.epoch != nil {
+		head = append([]byte(sealedMark), w.epoch.id[:]...)
+		if w.cipher, err = w.epoch.key.Item(string(w.id)); err != nil {
+			return err //nolint:wrapcheck // says all
+		}
 	}
+	if err := w.reserve(w.stored(0) + int64(len(head))); err != nil {
+		return err
+	}
+	if w.file, err = s.vol.create(itemName(w.id, extTemporary)); err != nil {
+		return err
+	}
+	w.buffer = s.takeBuffer(w.file)
+	w.to = w.buffer
+	if w.epoch != nil {
+		w.to = s.takeSealer(w.buffer, w.cipher)
+	}
+	_, w.err = w.buffer.Write(head)
 	return nil
+}
+
+// stored is what a payload of that size takes in the file.
+func (w *writer) stored(size int64) int64 {
+	if w.epoch == nil {
+		return size
+	}
+	return seal.SealedSize(size)
 }
 
 // writer is an item in the making. Like any io.Writer it is used by one goroutine at a time.
 type writer struct {
 	spool    *Spool
+	queue    *queue
 	id       ID
 	meta     Meta
 	file     file
+	epoch    *epoch // nil for what is stored plain
+	cipher   seal.Item
 	buffer   *bufio.Writer
+	to       io.Writer // buffer, or a *seal.Writer before it
 	hash     hash.Hash
 	size     int64 // of the payload
 	reserved int64 // bytes counted in Spool.used
@@ -86,19 +115,21 @@ func (w *writer) reserve(n int64) error {
 	s := w.spool
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if limit := s.opts.MaxBytes; limit > 0 && s.used+n > limit {
-		return fmt.Errorf("%w: it holds %d of at most %d bytes", ErrFull, s.used, limit)
+	if err := s.takeLocked(w.queue, n); err != nil {
+		return err
 	}
-	s.used += n
 	w.reserved += n
 	return nil
 }
 
+// release ends a writer that made no item.
 func (w *writer) release() {
 	w.spool.mu.Lock()
 	defer w.spool.mu.Unlock()
-	w.spool.used -= w.reserved
+	w.spool.countLocked(w.queue, -w.reserved)
+	w.queue.writers--
 	w.reserved = 0
+	w.spool.returnEpochLocked(w.epoch)
 }
 
 // Write appends to the payload. After an error every call returns that error.
@@ -117,16 +148,16 @@ func (w *writer) Write(p []byte) (int, error) {
 }
 
 func (w *writer) write(p []byte) (int, error) {
-	if err := w.reserve(int64(len(p))); err != nil {
+	if err := w.reserve(w.stored(w.size+int64(len(p))) - w.stored(w.size)); err != nil {
 		return 0, err
 	}
 	if w.size+int64(len(p))-w.checked >= freeEvery {
 		w.checked = w.size + int64(len(p))
-		if err := w.spool.checkFree(); err != nil {
+		if err := w.spool.checkFree(true); err != nil {
 			return 0, err
 		}
 	}
-	n, err := w.buffer.Write(p)
+	n, err := w.to.Write(p)
 	_, _ = w.hash.Write(p[:n])
 	w.size += int64(n)
 	return n, err //nolint:wrapcheck // Write does
@@ -161,15 +192,20 @@ func (w *writer) commit() (Item, error) {
 		return Item{}, err
 	}
 	if err := s.sync.do(); err != nil {
+		s.mu.Lock()
+		keepEpochLocked(w.epoch)
+		s.mu.Unlock()
 		w.discard(extQueued)
 		return Item{}, err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	e := &entry{
-		id: w.id, queue: s.queueLocked(w.meta.Queue), size: w.size, bytes: w.reserved, created: d.Created,
-		ext: extQueued, state: StateQueued,
+		id: w.id, queue: w.queue, size: w.size, bytes: w.reserved, created: d.Created,
+		ext: extQueued, state: StateQueued, epoch: w.epoch,
 	}
+	e.prefer(d.Priority)
+	w.queue.writers--
 	s.insertLocked(e)
 	return e.item(d), nil
 }
@@ -191,7 +227,7 @@ func (w *writer) finishFile(d description) error {
 }
 
 func (w *writer) writeTail(d description) error {
-	tail, err := d.tail()
+	tail, err := w.tail(d)
 	if err != nil {
 		return err
 	}
@@ -202,6 +238,19 @@ func (w *writer) writeTail(d description) error {
 		return err //nolint:wrapcheck // Commit does
 	}
 	return w.buffer.Flush() //nolint:wrapcheck // Commit does
+}
+
+// tail ends the payload and returns what stands behind it.
+func (w *writer) tail(d description) ([]byte, error) {
+	sealer, sealed := w.to.(*seal.Writer)
+	if !sealed {
+		return d.tail()
+	}
+	if err := sealer.Finish(); err != nil {
+		return nil, err //nolint:wrapcheck // Commit does
+	}
+	d.epoch = w.epoch.id
+	return d.sealedTail(w.cipher)
 }
 
 // discard removes the file. When even that fails, the next Open does it, or finds an item that its producer believes lost: sent twice,
@@ -238,7 +287,22 @@ func (s *Spool) takeBuffer(to io.Writer) *bufio.Writer {
 	return b
 }
 
+// takeSealer lends what encrypts, with its buffer.
+func (s *Spool) takeSealer(to io.Writer, item seal.Item) *seal.Writer {
+	w, ok := s.sealers.Get().(*seal.Writer)
+	if !ok {
+		w = &seal.Writer{}
+	}
+	w.Reset(to, item)
+	return w
+}
+
 func (w *writer) returnBuffer() {
+	if sealer, sealed := w.to.(*seal.Writer); sealed {
+		sealer.Reset(nil, seal.Item{})
+		w.spool.sealers.Put(sealer)
+	}
+	w.to = nil
 	w.buffer.Reset(nil)
 	w.spool.buffers.Put(w.buffer)
 	w.buffer = nil

@@ -18,7 +18,7 @@ func scanService(s scanner) (provisioning.Service, error) {
 	var options engine.Options
 	err := s.Scan(text(&v.ID), text(&v.Site), text(&v.Name), text(&v.Protocol), text(&v.AETitle), text(&v.Receiver), text(&v.Mode), text(&v.Target), &v.Port,
 		&v.Address, &options, &created)
-	v.Created, v.HL7, v.DICOM = created.Time, options.HL7, options.DICOM
+	v.Created, v.HL7, v.DICOM, v.Queue = created.Time, options.HL7, options.DICOM, options.Queue
 	return v, err
 }
 
@@ -27,7 +27,7 @@ func (g services) Create(s provisioning.Service) error {
 	if err == nil {
 		_, err = g.t.exec(`INSERT INTO services (id, site, name, protocol, ae_title, receiver, mode, target, port, address, options, created)
 			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)`, s.ID, s.Site, s.Name, s.Protocol, s.AETitle, s.Receiver, s.Mode, s.Target,
-			s.Port, s.Address, []byte(engine.OptionsText(engine.Options{HL7: s.HL7, DICOM: s.DICOM})), engine.Nanos(s.Created))
+			s.Port, s.Address, []byte(engine.OptionsText(engine.Options{HL7: s.HL7, DICOM: s.DICOM, Queue: s.Queue})), engine.Nanos(s.Created))
 	}
 	return engine.Wrap(engine.Orphan(err), "create the service %q", s.Name)
 }
@@ -56,7 +56,7 @@ func (g services) Readdress(id provisioning.ServiceID, address netip.Addr) error
 }
 
 func (g services) Configure(s provisioning.Service) error {
-	return engine.Wrap(g.t.change(`UPDATE services SET options = $1 WHERE id = $2`, []byte(engine.OptionsText(engine.Options{HL7: s.HL7, DICOM: s.DICOM})), s.ID),
+	return engine.Wrap(g.t.change(`UPDATE services SET options = $1 WHERE id = $2`, []byte(engine.OptionsText(engine.Options{HL7: s.HL7, DICOM: s.DICOM, Queue: s.Queue})), s.ID),
 		"write the options of the service %q", s.ID)
 }
 

@@ -8,20 +8,20 @@ import (
 // sites implements store.Sites.
 type sites struct{ t *tx }
 
-const selectSite = `SELECT id, name, kind, title, endpoint, lan_tls, devices, created FROM sites `
+const selectSite = `SELECT id, name, kind, title, endpoint, lan_tls, devices, spool_key, created FROM sites `
 
 func scanSite(s scanner) (provisioning.Site, error) {
 	var v provisioning.Site
 	var created engine.Stamp
 	var devices engine.Devices
-	err := s.Scan(text(&v.ID), text(&v.Name), text(&v.Kind), text(&v.Title), text(&v.Endpoint), engine.Document{Into: &v.LANTLS}, &devices, &created)
+	err := s.Scan(text(&v.ID), text(&v.Name), text(&v.Kind), text(&v.Title), text(&v.Endpoint), engine.Document{Into: &v.LANTLS}, &devices, text(&v.SpoolKey), &created)
 	v.Created, v.Devices = created.Time, devices
 	return v, err
 }
 
 func (g sites) Create(s provisioning.Site) error {
-	_, err := g.t.exec(`INSERT INTO sites (id, name, kind, title, endpoint, lan_tls, devices, created) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`,
-		s.ID, s.Name, s.Kind, s.Title, s.Endpoint, engine.LANTLSText(s.LANTLS), []byte(engine.DevicesText(s.Devices)), engine.Nanos(s.Created))
+	_, err := g.t.exec(`INSERT INTO sites (id, name, kind, title, endpoint, lan_tls, devices, spool_key, created) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)`,
+		s.ID, s.Name, s.Kind, s.Title, s.Endpoint, engine.LANTLSText(s.LANTLS), []byte(engine.DevicesText(s.Devices)), s.SpoolKey, engine.Nanos(s.Created))
 	return engine.Wrap(err, "create the site %q", s.Name)
 }
 
@@ -42,8 +42,8 @@ func (g sites) List() ([]provisioning.Site, error) {
 
 // Update leaves the time of creation as it is.
 func (g sites) Update(s provisioning.Site) error {
-	err := g.t.change(`UPDATE sites SET name = $1, kind = $2, title = $3, endpoint = $4, lan_tls = $5, devices = $6 WHERE id = $7`,
-		s.Name, s.Kind, s.Title, s.Endpoint, engine.LANTLSText(s.LANTLS), []byte(engine.DevicesText(s.Devices)), s.ID)
+	err := g.t.change(`UPDATE sites SET name = $1, kind = $2, title = $3, endpoint = $4, lan_tls = $5, devices = $6, spool_key = $7 WHERE id = $8`,
+		s.Name, s.Kind, s.Title, s.Endpoint, engine.LANTLSText(s.LANTLS), []byte(engine.DevicesText(s.Devices)), s.SpoolKey, s.ID)
 	return engine.Wrap(err, "change the site %q", s.ID)
 }
 

@@ -78,14 +78,15 @@ func (t *tx) end() {
 
 var _ store.Tx = (*tx)(nil)
 
-func (t *tx) Sites() store.Sites       { return sites{t} }
-func (t *tx) Nodes() store.Nodes       { return nodes{t} }
-func (t *tx) Tokens() store.Tokens     { return tokens{t} }
-func (t *tx) Services() store.Services { return services{t} }
-func (t *tx) Grants() store.Grants     { return grants{t} }
-func (t *tx) Ranges() store.Ranges     { return ranges{t} }
-func (t *tx) History() store.History   { return history{t} }
-func (t *tx) Events() store.Events     { return events{t} }
+func (t *tx) Sites() store.Sites         { return sites{t} }
+func (t *tx) Nodes() store.Nodes         { return nodes{t} }
+func (t *tx) Tokens() store.Tokens       { return tokens{t} }
+func (t *tx) SpoolKeys() store.SpoolKeys { return spoolKeys{t} }
+func (t *tx) Services() store.Services   { return services{t} }
+func (t *tx) Grants() store.Grants       { return grants{t} }
+func (t *tx) Ranges() store.Ranges       { return ranges{t} }
+func (t *tx) History() store.History     { return history{t} }
+func (t *tx) Events() store.Events       { return events{t} }
 
 // scanner is a row.
 type scanner interface{ Scan(...any) error }

@@ -18,7 +18,7 @@ func scanService(s scanner) (provisioning.Service, error) {
 	var options engine.Options
 	err := s.Scan(&v.ID, &v.Site, &v.Name, &v.Protocol, &v.AETitle, &v.Receiver, &v.Mode, &v.Target, &v.Port,
 		maybeAddr{&v.Address}, &options, &created)
-	v.Created, v.HL7, v.DICOM = created.Time, options.HL7, options.DICOM
+	v.Created, v.HL7, v.DICOM, v.Queue = created.Time, options.HL7, options.DICOM, options.Queue
 	return v, err
 }
 
@@ -27,7 +27,7 @@ func (g services) Create(s provisioning.Service) error {
 	if err == nil {
 		_, err = g.t.exec(`INSERT INTO services (id, site, name, protocol, ae_title, receiver, mode, target, port, address, address_text, options, created)
 			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`, s.ID, s.Site, s.Name, s.Protocol, s.AETitle, s.Receiver, s.Mode, s.Target, s.Port,
-			maybeBlobOf(s.Address), maybeText(s.Address), engine.OptionsText(engine.Options{HL7: s.HL7, DICOM: s.DICOM}), engine.Nanos(s.Created))
+			maybeBlobOf(s.Address), maybeText(s.Address), engine.OptionsText(engine.Options{HL7: s.HL7, DICOM: s.DICOM, Queue: s.Queue}), engine.Nanos(s.Created))
 	}
 	return engine.Wrap(engine.Orphan(err), "create the service %q", s.Name)
 }
@@ -56,7 +56,7 @@ func (g services) Readdress(id provisioning.ServiceID, address netip.Addr) error
 }
 
 func (g services) Configure(s provisioning.Service) error {
-	return engine.Wrap(g.t.change(`UPDATE services SET options = ? WHERE id = ?`, engine.OptionsText(engine.Options{HL7: s.HL7, DICOM: s.DICOM}), s.ID),
+	return engine.Wrap(g.t.change(`UPDATE services SET options = ? WHERE id = ?`, engine.OptionsText(engine.Options{HL7: s.HL7, DICOM: s.DICOM, Queue: s.Queue}), s.ID),
 		"write the options of the service %q", s.ID)
 }
 

@@ -44,7 +44,7 @@ func testSites(t *testing.T, s store.Store) {
 		return tx.Sites().Update(v)
 	})
 	changed := made[0]
-	changed.Name, changed.Title, changed.Endpoint, changed.Kind = "bonn", "Zentrum", "", wire.Center
+	changed.Name, changed.Title, changed.Endpoint, changed.Kind, changed.SpoolKey = "bonn", "Zentrum", "", wire.Center, wire.SpoolKeyCoordinator
 	changed.LANTLS = &wire.LANTLS{
 		DICOMPort: 2762, Names: []string{"gateway.local"}, Ports: map[string]uint16{"pacs": 2763},
 		Cleartext: []wire.CleartextRule{{Device: netip.MustParsePrefix("192.168.1.40/32"), Until: now().Truncate(time.Second)}, {}},

@@ -27,6 +27,7 @@ func Run(t *testing.T, open func(*testing.T) store.Store) {
 		{"NodeKeys", testNodeKeys},
 		{"NodeAddresses", testNodeAddresses},
 		{"Tokens", testTokens},
+		{"SpoolKeys", testSpoolKeys},
 		{"Services", testServices},
 		{"ServiceAddresses", testServiceAddresses},
 		{"Grants", testGrants},
@@ -133,6 +134,7 @@ func service(s provisioning.Site, name string, port uint16) provisioning.Service
 		ID: provisioning.ServiceID("svc_" + name), Site: s.ID, Name: name, Protocol: wire.DICOM, AETitle: "PACS MAIN", Receiver: "HIS^WARD",
 		HL7:   wire.HL7Options{Types: "ORM,ORU^R01", Behind: wire.Stop, Retries: 7, Acks: true, CommitTarget: true, AckTimeout: 90},
 		DICOM: wire.DICOMOptions{Hold: true, ProbeAE: "BOX", Sources: "10.0.0.0/8", Rate: 9},
+		Queue: wire.QueueOptions{MaxBytes: 1 << 40, MaxItems: 5000},
 		Mode:  wire.Queued, Target: "192.168.1.5:104", Port: port, Created: now(),
 	}
 }

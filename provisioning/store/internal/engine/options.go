@@ -11,6 +11,7 @@ import (
 // the service is written again, which nothing does.
 type Options struct {
 	HL7   wire.HL7Options   `json:"hl7,omitzero"`
+	Queue wire.QueueOptions `json:"queue,omitzero"`
 	DICOM wire.DICOMOptions `json:"dicom,omitzero"`
 }
 

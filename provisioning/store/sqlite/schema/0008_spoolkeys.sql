@@ -1,0 +1,11 @@
+-- Where the private key of a site's encrypted queues is kept; empty leaves it to the box.
+ALTER TABLE sites ADD COLUMN spool_key TEXT NOT NULL DEFAULT '' CHECK (spool_key IN ('', 'file', 'tpm', 'coordinator'));
+
+-- The keys that boxes have left here, sealed to the coordinator's own key, which is not in the database.
+CREATE TABLE spool_keys (
+  node    TEXT NOT NULL REFERENCES nodes (id) ON DELETE CASCADE,
+  id      TEXT NOT NULL,
+  sealed  BLOB NOT NULL,
+  created INTEGER,
+  PRIMARY KEY (node, id)
+) STRICT, WITHOUT ROWID;

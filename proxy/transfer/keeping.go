@@ -1,0 +1,103 @@
+package transfer
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+)
+
+// receipt keeps what the receiver has signed.
+func (o *outSession) receipt(m signed) error {
+	r, err := ParseReceipt(m.receipt)
+	if err == nil {
+		err = r.Verify(o.peerKey)
+	}
+	if err != nil {
+		return fmt.Errorf("%w: %w", errMalformed, err)
+	}
+	if r.Node != o.s.cfg.Node || (m.k == kindTaken) != (r.Kind == Taken) {
+		return fmt.Errorf("%w: a receipt of another node or kind", errMalformed)
+	}
+	if o.s.cfg.OnReceipt != nil {
+		o.s.cfg.OnReceipt(r)
+	}
+	o.mu.Lock()
+	it := o.byID[r.ID]
+	if it != nil && (it.item.SHA256 != r.SHA256 || it.item.Size != r.Size) {
+		o.mu.Unlock()
+		return fmt.Errorf("%w: a receipt of another payload", errMalformed)
+	}
+	if it == nil {
+		o.mu.Unlock()
+		if m.k == kindFinal {
+			o.background(func() error { return o.resolve(r) })
+		}
+		return nil
+	}
+	if m.k == kindFinal {
+		it.final = &r
+	}
+	if i := slices.Index(o.held, it); i >= 0 {
+		o.held = slices.Delete(o.held, i, i+1)
+	} else if o.items[it.handle] == nil {
+		o.mu.Unlock() // Carried is under way: it sees final
+		return nil
+	} else {
+		o.removeLocked(it)
+	}
+	id := it.item.ID
+	o.byID[id] = it // until it is carried
+	o.mu.Unlock()
+	o.background(func() error { return o.carry(it, r) })
+	return nil
+}
+
+// carry records that the far gateway has an item, and its end if that came first.
+func (o *outSession) carry(it *outItem, r Receipt) error {
+	err := it.parcel.Carried(r)
+	o.mu.Lock()
+	final := it.final
+	delete(o.byID, it.item.ID)
+	o.mu.Unlock()
+	if err != nil {
+		return err //nolint:wrapcheck // background logs it
+	}
+	o.s.count(func(t *Totals) { t.Taken++; t.PayloadBytes += it.item.Size })
+	if final == nil {
+		return nil
+	}
+	return o.resolve(*final)
+}
+
+// resolve ends a carried item and says so.
+func (o *outSession) resolve(r Receipt) error {
+	err := o.s.cfg.Outbox.Final(r.ID, r)
+	if err != nil && !errors.Is(err, ErrUnknown) {
+		return err //nolint:wrapcheck // background logs it
+	}
+	if err == nil {
+		o.s.count(func(t *Totals) {
+			if r.Kind == Accepted {
+				t.Accepted++
+			} else {
+				t.Parked++
+			}
+		})
+	}
+	o.out.put(named{kindSettled, r.ID, r.SHA256, r.Kind})
+	return nil
+}
+
+// unknown sends an item anew that the receiver does not have after all.
+func (o *outSession) unknown(m named) {
+	o.background(func() error {
+		err := o.s.cfg.Outbox.Requeue(m.id)
+		if err == nil {
+			o.s.count(func(t *Totals) { t.Again++ })
+			o.s.log.Warn("the far gateway does not have an item that it had taken: it is sent again", "item", m.id)
+		} else if errors.Is(err, ErrUnknown) {
+			err = nil
+		}
+		return err
+	})
+}
