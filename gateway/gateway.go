@@ -75,6 +75,8 @@ type Options struct {
 	// ListenPort is the WireGuard UDP port; 0 lets the system choose.
 	ListenPort uint16
 	MTU        int
+	// NoTransfer delivers queued objects straight to their service, and takes none from other gateways.
+	NoTransfer bool
 	Version    string
 	// Look learns the Facts that are told to the coordinator. It is called at start and about every half minute, by one goroutine, and
 	// may be nil.
@@ -170,8 +172,14 @@ func New(opt Options) (*Gateway, error) {
 		return nil, err
 	}
 	opt.Spool.OnDelivered(g.keepReceipt)
+	var move reconcile.TransferConfig
+	if !opt.NoTransfer {
+		if move, err = g.transferConfig(); err != nil {
+			return nil, err
+		}
+	}
 	g.runner = reconcile.NewRunner(reconcile.RunnerConfig{
-		Device: opt.Device, Firewall: opt.Guard.Firewall, LANNet: g.lan, OverlayNet: opt.Device, Queue: opt.Spool, HL7: g.hl7, Twins: g.twins.all, Devices: g.devices, Health: &g.health,
+		Device: opt.Device, Firewall: opt.Guard.Firewall, LANNet: g.lan, OverlayNet: opt.Device, Queue: opt.Spool, HL7: g.hl7, Transfer: move, Twins: g.twins.all, Devices: g.devices, Health: &g.health,
 		LANTLS: reconcile.LANTLS{Book: g.lanTLS.book, Certificates: g.lanTLS},
 		Log:    opt.Log, OnSession: g.sessions.add,
 	})

@@ -27,7 +27,7 @@ func (g *Gateway) Status(ctx context.Context) localapi.Status {
 	s := localapi.Status{
 		Version: g.opt.Version, Site: m.Self.Site, SiteKind: string(m.Self.SiteKind), Node: m.Self.Node, Kind: string(m.Self.Kind), Address: m.Self.Address, Former: m.Self.Former,
 		Healthy: g.health.Healthy(), Conditions: g.health.List(), Coordinator: link,
-		Queues: g.opt.Spool.Stats(), Spool: g.usage(), Sessions: g.sessions.list(), Services: g.services(), HL7: g.hl7.Counters.List(), DICOM: g.runner.DICOM(), Polls: g.runner.Polls(),
+		Queues: g.opt.Spool.Stats(), Spool: g.usage(), Sessions: g.sessions.list(), Services: g.services(), HL7: g.hl7.Counters.List(), DICOM: g.runner.DICOM(), Polls: g.runner.Polls(), Transfers: g.runner.Transfers(),
 		Archives: g.twins.status(m), Commitments: g.runner.Commitments(), Devices: g.devices.List(),
 	}
 	s.Firewall = g.firewallStatus(ctx)

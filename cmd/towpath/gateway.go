@@ -36,6 +36,7 @@ func gatewayFlags() []cli.Flag {
 		&cli.StringFlag{Name: "backend", Value: box.Auto, Usage: "tunnel `BACKEND`: auto, kernel (fastest, needs root and WireGuard in the kernel), userspace (network interface, needs root) or netstack (no privileges)"},
 		&cli.StringFlag{Name: "interface", Value: box.Interface, Usage: "`NAME` of the tunnel's network interface, where the backend has one"},
 		&cli.IntFlag{Name: "mtu", Usage: "inner MTU of the tunnel in `BYTES`; 1280 if not given"},
+		&cli.BoolFlag{Name: "no-transfer", Usage: "deliver queued objects straight to their service, without the center's gateway; give it on both sides"},
 		&cli.StringFlag{Name: "folders", Usage: "`DIR` for the folders of HL7 services that are files; one of the state directory if not given"},
 		&cli.Int64Flag{Name: "queue-max", Usage: "most `BYTES` the queue may hold; as much as the disk has, less 256 MiB, if not given"},
 	}
@@ -77,8 +78,10 @@ type gatewayOptions struct {
 	MTU       int
 	QueueMax  int64
 	Folders   string
-	Clock     machineClock
-	Ways      control.Ways
+	// NoTransfer is gateway.Options.NoTransfer.
+	NoTransfer bool
+	Clock      machineClock
+	Ways       control.Ways
 	// Kind is what the state must be of; empty means a gateway.
 	Kind wire.NodeKind
 	// Dial says that the machine is a person's: its overlay routes and its firewall go when the program ends.
@@ -90,7 +93,7 @@ type gatewayOptions struct {
 
 func gatewayConfig(c *cli.Context) (gatewayOptions, error) {
 	o := gatewayOptions{
-		Backend: c.String("backend"), Interface: c.String("interface"), MTU: c.Int("mtu"), QueueMax: c.Int64("queue-max"), Folders: c.String("folders"),
+		Backend: c.String("backend"), Interface: c.String("interface"), MTU: c.Int("mtu"), QueueMax: c.Int64("queue-max"), Folders: c.String("folders"), NoTransfer: c.Bool("no-transfer"),
 		Clock: clockOf(c), NoFirewall: c.Bool("no-firewall"),
 	}
 	var err error
@@ -184,7 +187,7 @@ func newGateway(ctx context.Context, dir *state.Dir, o gatewayOptions, log *slog
 	closers = append(closers, turning.Close)
 	g, err := gateway.New(gateway.Options{
 		Dir: dir, Identity: id, Device: turning, Spool: q, Backend: backend, LANAddress: o.LAN, LANAlso: o.LANAlso, ListenPort: o.Port, MTU: o.MTU,
-		Folders: o.Folders, Version: version, Clock: keeper, Ways: o.Ways, Guard: guard, Tap: tap, Log: log,
+		Folders: o.Folders, NoTransfer: o.NoTransfer, Version: version, Clock: keeper, Ways: o.Ways, Guard: guard, Tap: tap, Log: log,
 		Look: func() wire.Facts { return box.Facts(version, box.Interface, o.Interface) },
 	})
 	if err != nil {

@@ -117,6 +117,9 @@ func printStatus(w io.Writer, s localapi.Status) error {
 	if err := printRefusals(w, s.Sessions, now); err != nil {
 		return err
 	}
+	if err := printTransfers(w, s); err != nil {
+		return err
+	}
 	if err := printPolls(w, s, now); err != nil || len(s.Queues) == 0 {
 		return err
 	}

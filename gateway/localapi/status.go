@@ -46,6 +46,8 @@ type Status struct {
 	Commitments []reconcile.CommitmentCounts `json:"commitments,omitempty"`
 	// Archives are what the gateway knows of the archives that it answers for, or that are behind its own services.
 	Archives []dicom.TwinStatus `json:"archives,omitempty"`
+	// Transfers are the ways to other gateways.
+	Transfers []reconcile.TransferProgress `json:"transfers,omitempty"`
 }
 
 // Coordinator is the state of the control channel.

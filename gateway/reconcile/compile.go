@@ -43,6 +43,8 @@ type Desired struct {
 	Listeners []Listener
 	// Deliveries are sorted by queue.
 	Deliveries []Delivery
+	// Inbound is what other gateways may hand over.
+	Inbound Inbound
 	// Polls are archives that are asked for new studies, sorted by queue.
 	Polls []Poll
 	// Returns are where acknowledgments of messages go that the Site sent, in the order of the map.
@@ -111,6 +113,12 @@ type Delivery struct {
 	TLS         wire.TLSTarget
 	HL7         wire.HL7Options
 	DICOM       wire.DICOMOptions
+	// Gateway is where the far gateway takes items for the Service, Peer its node and Site where that is; all are zero if there is none of ours. Inbound is set for what
+	// other gateways have handed over.
+	Gateway netip.AddrPort
+	Peer    string
+	Site    string
+	Inbound bool
 	// Limits bound the queue.
 	Limits wire.QueueOptions
 }
@@ -146,6 +154,8 @@ func Compile(m wire.NetMap, l Local) (Desired, error) {
 		c.useTLS(u.use, u.route)
 	}
 	d.LANTLS = m.LANTLS
+	c.inbound(m.Offers)
+	d.Inbound = c.in
 	d.Listeners, d.Deliveries, d.Polls, d.Returns, d.Problems = c.listeners, c.deliveries, c.polls, c.returns, c.problems
 	addReports(d.Listeners, m.Uses)
 	slices.SortFunc(d.Listeners, func(a, b Listener) int {
@@ -231,6 +241,7 @@ type compiler struct {
 	listeners  []Listener
 	deliveries []Delivery
 	polls      []Poll
+	in         Inbound
 	returns    []Return
 	problems   []Problem
 }
@@ -285,8 +296,14 @@ func (c *compiler) use(u wire.Use) {
 	switch u.Mode {
 	case wire.Queued:
 		r.Queue = QueueName(u.Protocol, u.Service)
-		c.deliveries = append(c.deliveries,
-			Delivery{Queue: r.Queue, Service: u.Service, Protocol: u.Protocol, AETitle: u.AETitle, Target: u.Address, From: c.self.Address, HL7: u.HL7, DICOM: u.DICOM, Limits: u.Queue})
+		d := Delivery{
+			Queue: r.Queue, Service: u.Service, Protocol: u.Protocol, AETitle: u.AETitle, Target: u.Address, From: c.self.Address, HL7: u.HL7, DICOM: u.DICOM, Limits: u.Queue,
+		}
+		if u.Protocol == wire.DICOM {
+			d.Gateway, d.Peer = c.gatewayAt(u.Address.Addr())
+			d.Site = u.Site
+		}
+		c.deliveries = append(c.deliveries, d)
 		c.poll(u, r.Queue)
 	case wire.PassThrough:
 		r.Target, r.Via = u.Address.String(), Overlay

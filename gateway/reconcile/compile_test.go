@@ -108,7 +108,10 @@ func TestCompileClinic(t *testing.T) {
 	}
 	self := netip.MustParseAddr("10.201.1.1")
 	deliveries := []reconcile.Delivery{
-		{Queue: "dicom.pacs", Service: "pacs", Protocol: wire.DICOM, AETitle: "PACS", Target: netip.MustParseAddrPort("10.201.0.17:11112"), From: self},
+		{
+			Queue: "dicom.pacs", Service: "pacs", Protocol: wire.DICOM, AETitle: "PACS", Target: netip.MustParseAddrPort("10.201.0.17:11112"), From: self,
+			Gateway: netip.MustParseAddrPort("10.201.0.17:7421"), Peer: "node_c", Site: "center",
+		},
 		{Queue: "hl7.orders", Service: "orders", Protocol: wire.HL7, Target: netip.MustParseAddrPort("10.201.0.17:2575"), From: self},
 	}
 	if diff := cmp.Diff(deliveries, d.Deliveries, cmpopts.EquateComparable(netip.Addr{}, netip.AddrPort{})); diff != "" {

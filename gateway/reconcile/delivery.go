@@ -21,7 +21,18 @@ type delivery struct {
 	done   chan struct{}
 }
 
-func (r *Runner) applyDeliveries(ctx context.Context, want []Delivery) {
+func (r *Runner) applyDeliveries(ctx context.Context, all []Delivery) {
+	var want, sent []Delivery
+	for _, d := range all {
+		switch {
+		case r.cfg.Transfer.Spool == nil && d.Inbound:
+		case r.cfg.Transfer.Spool != nil && d.Gateway.IsValid():
+			sent = append(sent, d)
+		default:
+			want = append(want, d)
+		}
+	}
+	r.applySendings(ctx, sent)
 	specs := make(map[string]Delivery, len(want))
 	for _, d := range want {
 		specs[d.Queue] = d
@@ -113,10 +124,15 @@ func (r *Runner) sink(d Delivery, ledger *dicom.Ledger) spool.Sink {
 	if d.Protocol == wire.HL7 {
 		return r.hl7Sink(d)
 	}
-	return dicom.NewSink(dicom.SinkConfig{
+	cfg := dicom.SinkConfig{
 		Network: r.cfg.OverlayNet, Target: d.Target.String(), CalledAE: d.AETitle, Ledger: ledger, Log: r.cfg.Log, Twin: r.cfg.Twins.Of(d.Service),
 		AskingAE: d.DICOM.ProbeAE, Commitments: r.commitments,
-	})
+	}
+	if !d.Inbound {
+		return dicom.NewSink(cfg)
+	}
+	cfg.Network, cfg.Target = r.reach(d.TLS), d.LAN
+	return r.receiving.reporting(dicom.NewSink(cfg))
 }
 
 // brokenSink delivers nothing and says why.

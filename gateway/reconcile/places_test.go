@@ -20,7 +20,7 @@ func at(s string) netip.AddrPort { return netip.MustParseAddrPort(s) }
 func overlayListeners(d reconcile.Desired) []string {
 	var list []string
 	for _, l := range d.Listeners {
-		if l.Side == reconcile.Overlay {
+		if l.Side == reconcile.Overlay && l.Protocol != "transfer" {
 			list = append(list, l.Address+" "+l.Routes[0].Service)
 		}
 	}

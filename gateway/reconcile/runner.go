@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"reflect"
 	"slices"
 	"sync"
@@ -17,6 +18,7 @@ import (
 	"github.com/towpath/towpath/proxy"
 	"github.com/towpath/towpath/proxy/dicom"
 	"github.com/towpath/towpath/proxy/hl7"
+	"github.com/towpath/towpath/proxy/transfer"
 	"github.com/towpath/towpath/tunnel"
 	"github.com/towpath/towpath/tunnel/filter"
 )
@@ -37,6 +39,7 @@ type RunnerConfig struct {
 	LANNet, OverlayNet proxy.Network
 	Queue              Queue
 	HL7                HL7
+	Transfer           TransferConfig
 	LANTLS             LANTLS
 	// Twins know what archives accept, and Devices who calls from the LAN; nil knows nothing.
 	Devices *dicom.Devices
@@ -56,6 +59,8 @@ type Runner struct {
 	deliveries map[string]*delivery
 	polls      map[string]*polling // by queue
 	pledges    map[string]*pledging
+	sendings   map[netip.AddrPort]*sending
+	receiving  *receiving
 
 	commitments *dicom.Commitments
 
@@ -88,6 +93,7 @@ func (r *running) stop() {
 func NewRunner(cfg RunnerConfig) *Runner {
 	r := &Runner{
 		cfg: cfg, listeners: map[string]*running{}, deliveries: map[string]*delivery{}, polls: map[string]*polling{}, pledges: map[string]*pledging{},
+		sendings: map[netip.AddrPort]*sending{}, receiving: &receiving{cfg: cfg},
 		commitments: dicom.NewCommitments(),
 		folders:     folders{cfg: cfg, open: map[string]*hl7.Folder{}}, returns: hl7.NewReturns(cfg.Queue, cfg.HL7.Ledger),
 	}
@@ -120,11 +126,17 @@ func (r *Runner) Apply(ctx context.Context, d Desired) error {
 	r.site = d.Site
 	r.applyPledges(ctx, d.Deliveries)
 	r.applyLimits(d.Deliveries)
-	err := r.applyListeners(ctx, d.Listeners)
+	err := r.applyInbound(d.Inbound)
+	err = errors.Join(err, r.applyListeners(ctx, r.wanted(d.Listeners)))
 	r.applyHL7(d)
 	r.applyDeliveries(ctx, d.Deliveries)
 	r.applyPolls(ctx, d.Polls)
 	return errors.Join(err, r.loosen(ctx, d.Firewall))
+}
+
+// wanted leaves out what this box does not do.
+func (r *Runner) wanted(all []Listener) []Listener {
+	return slices.DeleteFunc(slices.Clone(all), func(l Listener) bool { return l.Protocol == protocolTransfer && r.cfg.Transfer.Spool == nil })
 }
 
 func (r *Runner) applyListeners(ctx context.Context, want []Listener) error {
@@ -211,7 +223,7 @@ func (r *Runner) startListener(ctx context.Context, k string, l Listener) error 
 		return listenError(l, err)
 	}
 	srv := proxy.NewServer(proxy.ServerConfig{
-		Name: k, Listener: ln, Handler: h, Allow: l.Allow, MaxConns: maxConns(l.Side), Log: r.cfg.Log, OnSession: r.cfg.OnSession,
+		Name: k, Listener: ln, Handler: h, Allow: l.Allow, MaxConns: maxConns(l.Side), MaxPerSource: maxPerSource(l), Log: r.cfg.Log, OnSession: r.cfg.OnSession,
 	})
 	runCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	run := &running{spec: l, server: srv, listener: ln, cancel: cancel, done: make(chan struct{})}
@@ -234,6 +246,14 @@ const maxOverlayConns = 4096
 func maxConns(s Side) int {
 	if s == Overlay {
 		return maxOverlayConns
+	}
+	return 0 // the server's own default
+}
+
+// maxPerSource lets a gateway that comes back open its lanes while the former ones are not gone yet.
+func maxPerSource(l Listener) int {
+	if l.Protocol == protocolTransfer {
+		return 2 * transfer.MaxLanes
 	}
 	return 0 // the server's own default
 }
@@ -264,6 +284,8 @@ func (r *Runner) plainHandler(l Listener) (proxy.Handler, error) {
 		return r.dicomRouter(l)
 	case wire.HL7:
 		return r.hl7Router(l)
+	case protocolTransfer:
+		return r.receiving.handler()
 	}
 	return nil, fmt.Errorf("protocol %q is not known to this build", l.Protocol)
 }
@@ -316,6 +338,9 @@ func (r *Runner) Stop() {
 	for _, p := range r.polls {
 		p.cancel()
 	}
+	for _, s := range r.sendings {
+		s.cancel()
+	}
 	for _, run := range listeners {
 		<-run.done
 	}
@@ -325,6 +350,11 @@ func (r *Runner) Stop() {
 	for _, p := range r.polls {
 		<-p.done
 	}
+	for _, s := range r.sendings {
+		<-s.done
+	}
+	r.receiving.close()
+	clear(r.sendings)
 	clear(r.deliveries)
 	clear(r.polls)
 	r.stopPledges()

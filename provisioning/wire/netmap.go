@@ -7,6 +7,9 @@ import (
 	"github.com/towpath/towpath/tunnel/wgkey"
 )
 
+// TransferPort is where gateways take items from one another, a TCP port on their overlay addresses.
+const TransferPort = 7421
+
 // Format is the number of the contract this build speaks.
 //
 //	1  2026-11  enrolment, watch, report, complete NetMaps; former addresses, further places of a Service, WANs and containers in Facts,

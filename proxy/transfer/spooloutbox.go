@@ -92,7 +92,7 @@ func (b *SpoolOutbox) Carried() ([]Origin, error) {
 
 // Final ends an item.
 func (b *SpoolOutbox) Final(id string, r Receipt) error {
-	outcome := spool.Done(spool.Receipt{At: r.At, Code: r.Code, Peer: r.Peer})
+	outcome := spool.Done(spool.Receipt{At: r.At, Code: r.Code, Peer: r.Peer, Signed: r.Bytes()})
 	if r.Kind == Parked {
 		outcome = spool.Park(parkedThere(r))
 	}
