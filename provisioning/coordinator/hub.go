@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/towpath/towpath/provisioning"
+	"github.com/towpath/towpath/provisioning/wire"
 )
 
 // HubView is what the hub has to make true.
@@ -17,6 +18,8 @@ type HubView struct {
 	Overlay []netip.Prefix
 	// Nodes are all sound ones: exactly the hub's peers.
 	Nodes []provisioning.Node
+	// Relay is what the hub's own relay forwards; nothing if there is none.
+	Relay wire.RelayTable
 }
 
 // HubView returns it for the newest generation.
@@ -25,13 +28,17 @@ func (c *Coordinator) HubView(ctx context.Context) (HubView, error) {
 	if err != nil {
 		return HubView{}, err
 	}
-	return HubView{
+	v := HubView{
 		Generation:  x.Generation(),
 		Address:     c.settings.HubAddress,
 		ControlPort: c.settings.ControlPort,
 		Overlay:     x.Overlay(),
 		Nodes:       x.Nodes(),
-	}, nil
+	}
+	if c.hubRelay {
+		v.Relay = x.Relaying()
+	}
+	return v, nil
 }
 
 // hubProgress is how far the hub is.

@@ -15,6 +15,7 @@ import (
 	"github.com/towpath/towpath/provisioning"
 	"github.com/towpath/towpath/provisioning/coordinator"
 	"github.com/towpath/towpath/provisioning/nodeapi"
+	"github.com/towpath/towpath/provisioning/wire"
 	"github.com/towpath/towpath/tunnel"
 	"github.com/towpath/towpath/tunnel/wgkey"
 )
@@ -27,6 +28,8 @@ type Config struct {
 	Coordinator *coordinator.Coordinator
 	// Port is the UDP port of the device; 0 lets the system choose one.
 	Port uint16
+	// Relay is told what the hub's relay forwards, after the device knows the nodes; it may be nil.
+	Relay func(wire.RelayTable) error
 	// Log may be nil.
 	Log *slog.Logger
 }
@@ -150,6 +153,12 @@ func (h *Hub) configure(ctx context.Context) (coordinator.HubView, error) {
 	}
 	if err := h.c.Device.Configure(ctx, cfg); err != nil {
 		return view, fmt.Errorf("configure the hub's device: %w", err)
+	}
+	if h.c.Relay != nil {
+		// A relay that goes on with what it had is no reason to keep nodes from the coordinator.
+		if err := h.c.Relay(view.Relay); err != nil {
+			h.log.Error("cannot configure the hub's relay", "error", err)
+		}
 	}
 	h.c.Coordinator.HubApplied(view.Generation)
 	h.expect(view.Nodes)

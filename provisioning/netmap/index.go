@@ -30,9 +30,12 @@ type Index struct {
 	// places are where a service is besides its port at the box: the one for users to take is first.
 	places map[provisioning.ServiceID][]netip.AddrPort
 	// extras are what leads to a site besides its nodes' own addresses: disjoint prefixes, sorted.
-	extras    map[provisioning.SiteID][]netip.Prefix
-	broken    map[provisioning.NodeID]string
-	inactive  map[provisioning.NodeID]provisioning.NodeState
+	extras   map[provisioning.SiteID][]netip.Prefix
+	broken   map[provisioning.NodeID]string
+	inactive map[provisioning.NodeID]provisioning.NodeState
+	// relays are in service, by id; ways are where all relays are reached, the hub last.
+	relays    []wire.RelayServer
+	ways      []string
 	omissions []Omission
 }
 
@@ -62,6 +65,7 @@ func NewIndex(s Snapshot) *Index {
 	x.addRanges()
 	x.addSites()
 	x.addNodes()
+	x.addRelays()
 	x.addServices()
 	x.addPlaces()
 	x.addGrants(s.Grants)
@@ -88,6 +92,9 @@ func (x *Index) Links(id provisioning.NodeID) int {
 	n, ok := x.nodes[id]
 	if !ok {
 		return 0
+	}
+	if x.inService(id) {
+		return len(x.s.Grants)
 	}
 	return len(x.links[n.Site])
 }
