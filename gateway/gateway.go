@@ -83,6 +83,8 @@ type Options struct {
 	Look func() wire.Facts
 	// Clock looks after the clock; nil stands for one that may not be set.
 	Clock *clock.Keeper
+	// Relay is told every map, before it is applied, and is what a Node of kind relay does besides; it may be nil.
+	Relay Relay
 	// Ways are how the coordinator is asked when its hub is silent.
 	Ways control.Ways
 	// Guard is the firewall, where Device has an interface.
@@ -265,6 +267,7 @@ func (g *Gateway) apply(ctx context.Context) bool {
 	g.devices.Decide(decisionsOf(m))
 	g.lan.Bar(m.Overlay)
 	g.checkNetworks(m.Overlay)
+	g.admit(m)
 	endpoints, complete := g.resolve(ctx, m)
 	d, err := reconcile.Compile(m, reconcile.Local{
 		PrivateKey: key, ListenPort: g.opt.ListenPort, MTU: g.opt.MTU,
@@ -296,10 +299,7 @@ func (g *Gateway) apply(ctx context.Context) bool {
 
 // resolve looks up the endpoints that are names. What cannot be resolved is a Condition, and reason to try again.
 func (g *Gateway) resolve(ctx context.Context, m wire.NetMap) (map[string]netip.AddrPort, bool) {
-	names := append([]string(nil), m.Hub.Endpoints...)
-	for _, p := range m.Peers {
-		names = append(names, p.Endpoints...)
-	}
+	names := endpointNames(m)
 	found, complete := make(map[string]netip.AddrPort, len(names)), true
 	var codes []string
 	for _, n := range names {

@@ -40,7 +40,7 @@ func (g *Gateway) observe(ctx context.Context) bool {
 		}
 		// A peer without an endpoint calls us: its silence is its own gateway's matter until it has been heard once. And a person's computer
 		// is off at night.
-		if (len(p.Endpoints) == 0 && last.IsZero()) || now.Sub(last) < deadAfter || p.Kind == wire.Workstation || p.Kind == wire.Unmanaged {
+		if (!calls(p) && last.IsZero()) || now.Sub(last) < deadAfter || p.Kind == wire.Workstation || p.Kind == wire.Unmanaged {
 			continue
 		}
 		code := codePeer + p.Site
@@ -71,6 +71,10 @@ func peerMessage(p wire.Peer, last time.Time) string {
 	since := "ever"
 	if !last.IsZero() {
 		since = "since " + last.UTC().Format(time.RFC3339)
+	}
+	if len(p.Endpoints) == 0 && len(p.Relays) > 0 {
+		return fmt.Sprintf("site %s has not been heard %s through the relay at %s: check that its box runs, and that this network lets UDP out to the relay",
+			p.Site, since, p.Relays[0])
 	}
 	if len(p.Endpoints) == 0 {
 		return fmt.Sprintf("site %s has not been heard %s: check its box and its internet line", p.Site, since)

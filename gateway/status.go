@@ -43,6 +43,13 @@ func (g *Gateway) Status(ctx context.Context) localapi.Status {
 			sites[p.NextKey.String()] = p.Site + ", next key"
 		}
 	}
+	for _, r := range m.Relays {
+		sites[r.PublicKey.String()] = "relay"
+	}
+	if g.opt.Relay != nil {
+		r := g.opt.Relay.Status()
+		s.Relay = &r
+	}
 	s.Tunnel.Backend, s.Tunnel.ListenPort, s.Tunnel.MTU = g.opt.Backend, dev.ListenPort, g.mtu()
 	for _, p := range dev.Peers {
 		k := p.PublicKey.String()

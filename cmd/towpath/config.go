@@ -24,6 +24,8 @@ type coordinatorConfig struct {
 	HubPort uint16 `json:"hub_port"`
 	// Database is the URL of a PostgreSQL database, with its password if it has one; empty means the file in the same directory.
 	Database string `json:"database,omitempty"`
+	// NoRelay says that the hub carries nothing between nodes.
+	NoRelay bool `json:"no_relay,omitempty"`
 	// Center is set if the center's gateway runs in the same process.
 	Center *centerConfig `json:"center,omitempty"`
 }

@@ -29,6 +29,7 @@ import (
 	"github.com/towpath/towpath/provisioning/store/postgres"
 	"github.com/towpath/towpath/provisioning/store/sqlite"
 	"github.com/towpath/towpath/provisioning/wire"
+	"github.com/towpath/towpath/tunnel"
 	"github.com/towpath/towpath/tunnel/netstack"
 	"github.com/towpath/towpath/tunnel/turn"
 )
@@ -71,6 +72,7 @@ the gateway of the center of that name, on UDP --center-port; "towpath coordinat
 			&cli.StringFlag{Name: "bind", Usage: "local `ADDRESS` of the enrolment port; all addresses if not given"},
 			&cli.UintFlag{Name: "http-port", Value: defaultHTTP, Usage: "TCP `PORT` of enrolment"},
 			&cli.UintFlag{Name: "hub-port", Value: defaultHub, Usage: "UDP `PORT` of the coordinator's own WireGuard endpoint"},
+			&cli.BoolFlag{Name: "no-relay", Usage: "do not carry sealed packets between boxes that cannot reach each other"},
 			&cli.StringSliceFlag{Name: "pool", Usage: "address `PREFIX` of the plan; 10.201.0.0/16 if not given; may be given several times"},
 			&cli.BoolFlag{Name: "force-pool", Usage: "take pools that are a bad idea, such as 100.64.0.0/10"},
 			&cli.StringFlag{
@@ -119,7 +121,7 @@ func initOptions(c *cli.Context) (coordinatorConfig, coordinator.InitOptions, er
 	}
 	cfg := coordinatorConfig{
 		Listen:  net.JoinHostPort(c.String("bind"), strconv.Itoa(int(c.Uint("http-port")))),
-		HubPort: uint16(c.Uint("hub-port")), Database: c.String("postgres"),
+		HubPort: uint16(c.Uint("hub-port")), Database: c.String("postgres"), NoRelay: c.Bool("no-relay"),
 	}
 	opt.HubEndpoints, opt.URLs = reach(c.StringSlice("host"), cfg.HubPort, uint16(c.Uint("http-port")))
 	for _, s := range c.StringSlice("pool") {
@@ -279,7 +281,7 @@ func serveCoordinator(ctx context.Context, dir string, log *slog.Logger) error {
 		return fmt.Errorf("open the database: %w", err)
 	}
 	defer func() { _ = st.Close() }()
-	co, err := coordinator.New(st, keys, coordinator.Options{Log: log, Tool: versionText()})
+	co, err := coordinator.New(st, keys, coordinator.Options{Log: log, Tool: versionText(), Relay: !cfg.NoRelay})
 	if err != nil {
 		return err
 	}
@@ -292,16 +294,18 @@ func serveCoordinator(ctx context.Context, dir string, log *slog.Logger) error {
 		_ = public.Close()
 		return err
 	}
-	stack, err := netstack.New(netstack.Options{Log: log.With("role", "hub"), Name: "hub"})
+	rel := hubRelay(dir, cfg, log)
+	stack, err := netstack.New(netstack.Options{Log: log.With("role", "hub"), Name: "hub", Bind: rel.Bind(nil), FwMark: tunnel.MarkOuter})
 	if err != nil {
 		return fmt.Errorf("make the hub's tunnel: %w", err)
 	}
 	dev := turn.NewStacked(stack, turn.Options{Log: log.With("role", "hub")})
 	defer func() { _ = dev.Close() }()
-	h := hub.New(hub.Config{Device: dev, Stack: dev, Coordinator: co, Port: cfg.HubPort, Log: log})
+	h := hub.New(hub.Config{Device: dev, Stack: dev, Coordinator: co, Port: cfg.HubPort, Relay: admitTo(rel, keys.HubPublicKey()), Log: log})
 
 	tasks, ctx := errgroup.WithContext(ctx)
 	tasks.Go(func() error { return h.Run(ctx) })
+	tasks.Go(func() error { return rel.Run(ctx, dev) })
 	tasks.Go(func() error {
 		tend(ctx, tendEvery, co.Tend, log)
 		return nil

@@ -107,7 +107,7 @@ func nextStep(k wire.NodeKind, state string) string {
 	case wire.Workstation:
 		return "Connect now: towpath up --state " + state
 	case wire.Relay:
-		return "Its key and map are in " + state + ". This version has no command that runs a relay."
+		return "Start the relay now: towpath relay --state " + state
 	default:
 		return "Start the gateway now: towpath gateway --state " + state
 	}

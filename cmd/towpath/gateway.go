@@ -21,6 +21,7 @@ import (
 	"github.com/towpath/towpath/provisioning/wire"
 	"github.com/towpath/towpath/proxy/spool"
 	"github.com/towpath/towpath/tunnel/capture"
+	"github.com/towpath/towpath/tunnel/relay"
 	"github.com/towpath/towpath/tunnel/turn"
 )
 
@@ -89,6 +90,8 @@ type gatewayOptions struct {
 	// LANNets are networks of the site wherever they are; NoFirewall takes the firewall away.
 	LANNets    []netip.Prefix
 	NoFirewall bool
+	// Relay makes the machine a relay.
+	Relay *relay.Relay
 }
 
 func gatewayConfig(c *cli.Context) (gatewayOptions, error) {
@@ -170,6 +173,9 @@ func newGateway(ctx context.Context, dir *state.Dir, o gatewayOptions, log *slog
 	if o.Dial {
 		open = box.DialDevice
 	}
+	if o.Relay != nil {
+		open = relayDevice(o.Relay)
+	}
 	tap := &capture.Tap{}
 	dev, backend, err := open(o.Backend, o.Interface, tap, log)
 	if err != nil {
@@ -185,11 +191,16 @@ func newGateway(ctx context.Context, dir *state.Dir, o gatewayOptions, log *slog
 	closers = append(closers, unguard)
 	turning := turn.NewStacked(dev, turn.Options{Log: log})
 	closers = append(closers, turning.Close)
-	g, err := gateway.New(gateway.Options{
+	opt := gateway.Options{
 		Dir: dir, Identity: id, Device: turning, Spool: q, Backend: backend, LANAddress: o.LAN, LANAlso: o.LANAlso, ListenPort: o.Port, MTU: o.MTU,
 		Folders: o.Folders, NoTransfer: o.NoTransfer, Version: version, Clock: keeper, Ways: o.Ways, Guard: guard, Tap: tap, Log: log,
 		Look: func() wire.Facts { return box.Facts(version, box.Interface, o.Interface) },
-	})
+	}
+	if o.Relay != nil {
+		opt.Relay = relaying{o.Relay}
+		closers = append(closers, runRelay(o.Relay, turning, log))
+	}
+	g, err := gateway.New(opt)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -216,7 +227,9 @@ func kindError(what string, is, want wire.NodeKind) error {
 		hint = "a site's box is run with \"towpath gateway\", and enrolled with \"towpath enroll TOKEN\""
 	case wire.Workstation:
 		hint = "a workstation is run with \"towpath up\""
-	case wire.Relay, wire.Unmanaged:
+	case wire.Relay:
+		hint = "a relay is run with \"towpath relay\""
+	case wire.Unmanaged:
 	}
 	return ui.Hint(fmt.Errorf("%s is a %s's, and not a %s's", what, is, want), "%s", hint)
 }

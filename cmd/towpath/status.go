@@ -4,9 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -87,6 +89,12 @@ func printStatus(w io.Writer, s localapi.Status) error {
 		fmt.Fprintf(w, "%s for %s: %s\n", c.Severity, ui.For(c.Since, now), c.Message)
 	}
 	fmt.Fprintln(w, spoolLine(s.Spool))
+	if r := s.Relay; r != nil {
+		fmt.Fprintf(w, "\nRelay: %d members, %d located, %d sessions; %d packets with %s carried\n", r.Members, r.Located, r.Sessions, r.Packets, ui.Bytes(int64(r.Bytes)))
+		for _, why := range slices.Sorted(maps.Keys(r.Dropped)) {
+			fmt.Fprintf(w, "  %d dropped: %s\n", r.Dropped[why], why)
+		}
+	}
 	fmt.Fprintf(w, "\nTunnel (%s, UDP port %d, MTU %d)\n", s.Tunnel.Backend, s.Tunnel.ListenPort, s.Tunnel.MTU)
 	var rows [][]string
 	for _, p := range s.Tunnel.Peers {

@@ -34,6 +34,8 @@ type Status struct {
 	// Spool is all queues together.
 	Spool    spool.Usage `json:"spool"`
 	Sessions []Session   `json:"sessions"`
+	// Relay is set for a relay.
+	Relay *Relay `json:"relay,omitempty"`
 	// HL7 counts what was unusual with messages, by service, since the gateway started.
 	// DICOM counts what became of the objects of each queue since the gateway began to empty it.
 	DICOM []reconcile.DICOMCounts `json:"dicom,omitempty"`
@@ -141,4 +143,16 @@ type ProbeResult struct {
 	Reached bool          `json:"reached"`
 	Error   string        `json:"error,omitempty"`
 	Took    time.Duration `json:"took_ns"`
+}
+
+// Relay is what a relay has carried since its process began.
+type Relay struct {
+	// Members may meet, of Located it is known where they are, and Sessions are known.
+	Members  int    `json:"members"`
+	Located  int    `json:"located"`
+	Sessions int    `json:"sessions"`
+	Packets  uint64 `json:"packets"`
+	Bytes    uint64 `json:"bytes"`
+	// Dropped are packets by the reason for which they went no further.
+	Dropped map[string]uint64 `json:"dropped,omitempty"`
 }

@@ -202,10 +202,11 @@ func compileTunnel(m wire.NetMap, l Local) (tunnel.Config, error) {
 			}
 		}
 		cfg.Peers = append(cfg.Peers, tunnel.Peer{
-			PublicKey: p.PublicKey, Next: p.NextKey, Endpoint: first(p.Endpoints, l.Endpoints), AllowedIPs: p.AllowedIPs,
+			PublicKey: p.PublicKey, Next: p.NextKey, Endpoint: way(p, l.Endpoints), AllowedIPs: p.AllowedIPs,
 			PersistentKeepalive: time.Duration(p.Keepalive) * time.Second,
 		})
 	}
+	cfg.Peers = append(cfg.Peers, sessions(m, l, cfg.Peers)...)
 	if err := cfg.Validate(); err != nil {
 		return tunnel.Config{}, fmt.Errorf("the map's tunnel: %w", err)
 	}

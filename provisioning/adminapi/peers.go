@@ -40,7 +40,7 @@ type PeerConfig struct {
 type PeerPeer struct {
 	Site       string         `json:"site"`
 	PublicKey  string         `json:"public_key"`
-	Endpoints  []string       `json:"endpoints" nullable:"false" doc:"host:port; none for one that cannot be called"`
+	Endpoints  []string       `json:"endpoints" nullable:"false" doc:"host:port, of a relay if it cannot be called itself; none if there is no relay"`
 	AllowedIPs []netip.Prefix `json:"allowed_ips" nullable:"false"`
 	Keepalive  int            `json:"keepalive,omitempty" doc:"seconds; absent for none"`
 }
@@ -88,7 +88,7 @@ func peerView(p coordinator.PeerConfig) PeerConfig {
 		Reason: p.Node.Reason, Address: p.Node.Address, Former: p.Node.Former, Created: p.Node.Enrolled,
 		Peers: each(p.Peers, func(o wire.Peer) PeerPeer {
 			return PeerPeer{
-				Site: o.Site, PublicKey: o.PublicKey.String(), Endpoints: list(o.Endpoints), AllowedIPs: list(o.AllowedIPs), Keepalive: o.Keepalive,
+				Site: o.Site, PublicKey: o.PublicKey.String(), Endpoints: list(reachedAt(o)), AllowedIPs: list(o.AllowedIPs), Keepalive: o.Keepalive,
 			}
 		}),
 		Uses: each(p.Uses, func(u wire.Use) PeerUse {
@@ -119,4 +119,12 @@ func siteQuery(site string) string {
 		return ""
 	}
 	return "?site=" + url.QueryEscape(site)
+}
+
+// reachedAt is where a device that knows nothing of relays calls a peer: at a relay as if that were the peer.
+func reachedAt(p wire.Peer) []string {
+	if len(p.Endpoints) == 0 {
+		return p.Relays
+	}
+	return p.Endpoints
 }

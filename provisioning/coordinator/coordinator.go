@@ -23,6 +23,8 @@ type Options struct {
 	Tool string
 	// Now gives the timestamps that are stored and signed; nil means time.Now. Waiting uses the system's clock.
 	Now func() time.Time
+	// Relay says that the hub is a relay too, see package relay.
+	Relay bool
 }
 
 // Coordinator is safe for concurrent use.
@@ -32,6 +34,7 @@ type Coordinator struct {
 	settings settings
 	log      *slog.Logger
 	now      func() time.Time
+	hubRelay bool
 
 	failures limiter
 	bases    bases
@@ -75,6 +78,7 @@ func New(st store.Store, keys *Keys, o Options) (*Coordinator, error) {
 		keys:     keys,
 		log:      o.Log,
 		now:      o.Now,
+		hubRelay: o.Relay,
 		started:  time.Now(),
 		maps:     map[provisioning.NodeID]mapState{},
 		watching: map[provisioning.NodeID]int{},

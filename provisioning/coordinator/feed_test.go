@@ -30,10 +30,10 @@ func TestAPictureMovesOnAsIfRead(t *testing.T) {
 				t.Skip("slow")
 			}
 			st := open(t)
-			first := provisioningtest.New(t, st, provisioningtest.Options{})
+			first := provisioningtest.New(t, st, provisioningtest.Options{Relay: true})
 			first.Center(t, "lab", "192.0.2.1:51820")
 			first.DICOM(t, "lab", "pacs", "PACS")
-			replicas := []*provisioningtest.Network{first, provisioningtest.Open(t, st, provisioningtest.Options{})}
+			replicas := []*provisioningtest.Network{first, provisioningtest.Open(t, st, provisioningtest.Options{Relay: true})}
 			made := 0
 			rapid.Check(t, func(rt *rapid.T) {
 				for range rapid.IntRange(1, 12).Draw(rt, "steps") {
@@ -97,7 +97,7 @@ func change(t *rapid.T, n *provisioningtest.Network, i int) {
 	}
 }
 
-// addBox puts a node at a free address of a site, if there is one.
+// addBox puts a node at a free address of a site, if there is one: each third is a relay.
 func addBox(tx store.Tx, site string, i int) error {
 	s, err := tx.Sites().ByName(site)
 	if err != nil {
@@ -112,15 +112,19 @@ func addBox(tx store.Tx, site string, i int) error {
 	if err != nil || slices.ContainsFunc(nodes, func(n provisioning.Node) bool { return n.Site == s.ID || n.Address == at }) {
 		return err
 	}
+	kind := wire.Gateway
+	if i%3 == 0 {
+		kind = wire.Relay
+	}
 	return tx.Nodes().Create(provisioning.Node{
-		ID: provisioning.NewNodeID(), Site: s.ID, Kind: wire.Gateway, PublicKey: wgkey.PublicKey{0: byte(i), 1: byte(i >> 8), 31: 9}, Address: at,
+		ID: provisioning.NewNodeID(), Site: s.ID, Kind: kind, PublicKey: wgkey.PublicKey{0: byte(i), 1: byte(i >> 8), 31: 9}, Address: at,
 	})
 }
 
 // sameAsRead compares what all replicas have with what one has that begins now.
 func sameAsRead(t *rapid.T, st store.Store, first *provisioningtest.Network, replicas []*provisioningtest.Network) {
 	ctx := context.Background()
-	fresh, err := coordinator.New(st, first.Keys, coordinator.Options{})
+	fresh, err := coordinator.New(st, first.Keys, coordinator.Options{Relay: true})
 	if err != nil {
 		t.Fatal(err)
 	}

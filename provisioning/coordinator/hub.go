@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/towpath/towpath/provisioning"
+	"github.com/towpath/towpath/provisioning/wire"
 )
 
 // HubView is what the hub has to make true.
@@ -17,6 +18,8 @@ type HubView struct {
 	Overlay []netip.Prefix
 	// Nodes are all sound ones: exactly the hub's peers.
 	Nodes []provisioning.Node
+	// Relay is what the hub's own relay forwards; nothing if there is none.
+	Relay wire.RelayTable
 }
 
 // HubView returns it for the newest generation.
@@ -31,17 +34,30 @@ func (c *Coordinator) HubView(ctx context.Context) (HubView, error) {
 		ControlPort: c.settings.ControlPort,
 		Overlay:     x.Overlay(),
 		Nodes:       x.Nodes(),
+		Relay:       c.relaying(x),
 	}, nil
 }
 
-// HubUnchanged reports whether what the hub has to make true has been the same since the generation have, and returns the newest one for
-// which it is. Most changes are about who may use what, and cost the hub no look at all its Nodes.
-func (c *Coordinator) HubUnchanged(ctx context.Context, have uint64) (gen uint64, same bool, err error) {
+// HubUnchanged reports whether what the hub's device has to make true has been the same since the generation have. Then it returns the
+// newest one for which it is, and what the hub's relay forwards. Most changes are about who may use what, and cost the device no look at
+// all its Nodes.
+func (c *Coordinator) HubUnchanged(ctx context.Context, have uint64) (gen uint64, relay wire.RelayTable, same bool, err error) {
 	x, err := c.early(ctx)
 	if err != nil {
-		return 0, false, err
+		return 0, relay, false, err
 	}
-	return x.Generation(), x.hub <= have && have <= x.Generation(), nil
+	if x.hub > have || have > x.Generation() {
+		return x.Generation(), relay, false, nil
+	}
+	return x.Generation(), c.relaying(x), true, nil
+}
+
+// relaying is what the hub's own relay forwards.
+func (c *Coordinator) relaying(x *picture) wire.RelayTable {
+	if !c.hubRelay {
+		return wire.RelayTable{}
+	}
+	return x.Relaying()
 }
 
 // hubProgress is how far the hub is.

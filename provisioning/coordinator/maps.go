@@ -122,6 +122,7 @@ func (c *Coordinator) identify(s *netmap.Snapshot) {
 	s.Network = c.keys.NetworkID()
 	s.Hub.PublicKey = c.keys.HubPublicKey()
 	s.Hub.Seal = c.keys.Identity().HPKE
+	s.HubRelay = c.hubRelay
 	*s = c.keys.asSigned(*s)
 }
 

@@ -13,7 +13,7 @@ import (
 // near is what a step does to the proof, found without a look at the rest of the network. It is not ok where one object may decide what
 // becomes of another one far away: when something is broken, when a pool or a site's name or kind changes.
 func (p *publisher) near(x *netmap.Index, step *netStep) (d prove.Delta, affected []string, ok bool) {
-	if step == nil || p.index == nil || !p.index.Sound() || !x.Sound() {
+	if step == nil || p.index == nil || !p.index.Sound() || !x.Sound() || !x.SameRelays(p.index) {
 		return d, nil, false
 	}
 	v := newVicinity(p.index, step)
@@ -193,6 +193,9 @@ func (v *vicinity) affected(indexes ...*netmap.Index) []string {
 		out[string(id)] = true
 	}
 	for _, x := range indexes {
+		for _, r := range x.Relays() {
+			out[r.Node] = true // who meets through it may be others
+		}
 		for id := range sites {
 			for _, n := range x.NodesOf(id) {
 				out[string(n.ID)] = true

@@ -18,16 +18,18 @@ import (
 // looked at or copied: with twenty times the clinics it is nearly the same.
 func TestAChangeCostsItsOwnVicinity(t *testing.T) {
 	const few, many = 100, 2000
-	small, large := newBusy(t, few), newBusy(t, many)
-	for what, step := range map[string]func(*busy, int) *netStep{
-		"a grant": (*busy).grant, "a key": (*busy).key, "an endpoint": (*busy).endpoint, "a state": (*busy).state,
-	} {
-		t.Run(what, func(t *testing.T) {
-			a, b := small.cost(t, step), large.cost(t, step)
-			if b > a*3/2 {
-				t.Errorf("%d bytes with %d clinics, %d with %d", a, few, b, many)
-			}
-		})
+	for where, network := range map[string]func(*testing.T, int) *busy{"": newBusy, " with a relay": newRelayed} {
+		small, large := network(t, few), network(t, many)
+		for what, step := range map[string]func(*busy, int) *netStep{
+			"a grant": (*busy).grant, "a key": (*busy).key, "an endpoint": (*busy).endpoint, "a state": (*busy).state,
+		} {
+			t.Run(what+where, func(t *testing.T) {
+				a, b := small.cost(t, step), large.cost(t, step)
+				if b > a*3/2 {
+					t.Errorf("%d bytes with %d clinics, %d with %d", a, few, b, many)
+				}
+			})
+		}
 	}
 }
 
@@ -36,12 +38,27 @@ type busy struct {
 	c   *Coordinator
 	s   netmap.Snapshot
 	gen uint64
+	// many have large maps that may change with any other.
+	many []provisioning.NodeID
 }
 
 func newBusy(t *testing.T, clinics int) *busy {
+	return begun(country(t, clinics), nodeID(0))
+}
+
+// newRelayed has a center that cannot be called, and a relay.
+func newRelayed(t *testing.T, clinics int) *busy {
 	s := country(t, clinics)
+	s.HubRelay = true
+	s.Sites[0].Endpoint = ""
+	addSite(t, &s, clinics+1, wire.Center)
+	s.Nodes[clinics+1].Kind = wire.Relay
+	return begun(s, nodeID(0), nodeID(clinics+1))
+}
+
+func begun(s netmap.Snapshot, many ...provisioning.NodeID) *busy {
 	x := netmap.NewIndex(s)
-	b := &busy{c: newQuiet(), s: s, gen: s.Generation}
+	b := &busy{c: newQuiet(), s: s, gen: s.Generation, many: many}
 	b.c.draw(b.c.prove(x, of(s), nil))
 	b.c.settle(b.c.picture)
 	return b
@@ -95,9 +112,10 @@ func (b *busy) cost(t *testing.T, step func(*busy, int) *netStep) int {
 		runtime.ReadMemStats(&m)
 		costs = append(costs, int(m.TotalAlloc-was))
 		b.c.draw(p)
-		// Who is not touched is not woken: only the clinic and its center are.
+		// Who is not touched is not woken: only the clinic, its center and the relay are.
 		nodes, all := p.touched(before.Generation())
-		if got := slices.Sorted(nodes); all || !slices.Equal(got, []provisioning.NodeID{nodeID(0), nodeID(the)}) || !p.late[nodeID(0)] {
+		want := slices.Sorted(slices.Values(append([]provisioning.NodeID{nodeID(the)}, b.many...)))
+		if got := slices.Sorted(nodes); all || !slices.Equal(got, want) || len(p.late) != len(b.many) {
 			t.Fatalf("touched are %v, all %v, late are %v", got, all, p.late)
 		}
 		if len(p.proof.CounterExamples) > 0 {

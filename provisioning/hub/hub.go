@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -15,6 +16,7 @@ import (
 	"github.com/towpath/towpath/provisioning"
 	"github.com/towpath/towpath/provisioning/coordinator"
 	"github.com/towpath/towpath/provisioning/nodeapi"
+	"github.com/towpath/towpath/provisioning/wire"
 	"github.com/towpath/towpath/tunnel"
 	"github.com/towpath/towpath/tunnel/wgkey"
 )
@@ -27,6 +29,8 @@ type Config struct {
 	Coordinator *coordinator.Coordinator
 	// Port is the UDP port of the device; 0 lets the system choose one.
 	Port uint16
+	// Relay is told what the hub's relay forwards when that changes, after the device knows the nodes; it may be nil.
+	Relay func(wire.RelayTable) error
 	// Log may be nil.
 	Log *slog.Logger
 }
@@ -41,6 +45,9 @@ type Hub struct {
 	mu       sync.Mutex
 	changing map[wgkey.PublicKey]provisioning.NodeID
 	changed  chan struct{}
+
+	// admitted is what the relay was told last; nil if that has failed. Whoever configures the device has it.
+	admitted *wire.RelayTable
 }
 
 // New makes a Hub. Nothing happens before Run.
@@ -127,12 +134,13 @@ func (h *Hub) follow(ctx context.Context, have uint64) error {
 
 // advance makes true what is newer than the generation have, and returns the one that is true then.
 func (h *Hub) advance(ctx context.Context, have uint64) (uint64, error) {
-	gen, same, err := h.c.Coordinator.HubUnchanged(ctx, have)
+	gen, relay, same, err := h.c.Coordinator.HubUnchanged(ctx, have)
 	if err != nil {
 		return have, fmt.Errorf("read what the hub needs: %w", err)
 	}
 	if same {
 		h.c.Coordinator.HubApplied(gen)
+		h.admit(relay)
 		return gen, nil
 	}
 	view, err := h.configure(ctx)
@@ -165,9 +173,24 @@ func (h *Hub) configure(ctx context.Context) (coordinator.HubView, error) {
 	if err := h.c.Device.Configure(ctx, cfg); err != nil {
 		return view, fmt.Errorf("configure the hub's device: %w", err)
 	}
+	h.admit(view.Relay)
 	h.c.Coordinator.HubApplied(view.Generation)
 	h.expect(view.Nodes)
 	return view, nil
+}
+
+// admit tells the relay what it forwards, if it is something else than before. One that goes on with what it had is no reason to keep nodes
+// from the coordinator.
+func (h *Hub) admit(t wire.RelayTable) {
+	if h.c.Relay == nil || h.admitted != nil && slices.Equal(h.admitted.Members, t.Members) && slices.Equal(h.admitted.Pairs, t.Pairs) {
+		return
+	}
+	h.admitted = nil
+	if err := h.c.Relay(t); err != nil {
+		h.log.Error("cannot configure the hub's relay", "error", err)
+		return
+	}
+	h.admitted = &t
 }
 
 func hostPrefix(a netip.Addr) netip.Prefix { return netip.PrefixFrom(a, a.BitLen()) }

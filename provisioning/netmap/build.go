@@ -84,6 +84,11 @@ func (x *builder) index() *Index {
 	for _, r := range x.s.Ranges {
 		out.ranges.load(r.ID, &r)
 	}
+	var relays []wire.RelayServer
+	for _, home := range out.sites.all() {
+		relays = append(relays, home.relays()...)
+	}
+	out.takeRelays(relays)
 	for i := 1; i < len(x.allocations); i++ {
 		x.odd = x.odd || x.allocations[i-1].Prefix.Overlaps(x.allocations[i].Prefix)
 	}

@@ -21,8 +21,9 @@ import (
 func soundNetwork(t *rapid.T) netmap.Snapshot {
 	s := netmap.Snapshot{
 		Network: "net", Generation: 3, Now: issued, Expires: expires,
-		Hub:    wire.Hub{PublicKey: wgkey.PublicKey{255}, Endpoints: []string{"hub:1"}, Address: addr("10.0.0.1"), ControlPort: 8080},
-		Ranges: []provisioning.Range{{ID: 1, Kind: provisioning.RangePool, Prefix: netip.MustParsePrefix("10.0.0.0/16")}},
+		Hub:      wire.Hub{PublicKey: wgkey.PublicKey{255}, Endpoints: []string{"hub:1"}, Address: addr("10.0.0.1"), ControlPort: 8080},
+		HubRelay: rapid.Bool().Draw(t, "hub relay"),
+		Ranges:   []provisioning.Range{{ID: 1, Kind: provisioning.RangePool, Prefix: netip.MustParsePrefix("10.0.0.0/16")}},
 	}
 	for i := range rapid.IntRange(2, 6).Draw(t, "sites") {
 		id := provisioning.SiteID(fmt.Sprintf("site%d", i))
@@ -38,6 +39,9 @@ func soundNetwork(t *rapid.T) netmap.Snapshot {
 			ID: provisioning.NodeID(fmt.Sprintf("node%d", i)), Site: id, Kind: wire.Gateway, PublicKey: wgkey.PublicKey{byte(i + 1)},
 			Address: netip.AddrFrom4([4]byte{10, 0, byte(i + 1), 1}),
 		})
+		if rapid.IntRange(0, 3).Draw(t, "a relay") == 0 {
+			s.Nodes[i].Kind, s.Sites[i].Endpoint = wire.Relay, "a:1"
+		}
 		for j := range rapid.IntRange(0, 2).Draw(t, "services") {
 			s.Services = append(s.Services, provisioning.Service{
 				ID: provisioning.ServiceID(fmt.Sprintf("service%d.%d", i, j)), Site: id, Name: fmt.Sprintf("offer%d.%d", i, j), Protocol: wire.DICOM,
@@ -68,11 +72,15 @@ func plausible(t *rapid.T, c netmap.Change) {
 		ID: service, Site: site, Name: "of " + string(service), Protocol: wire.DICOM, AETitle: string(service), Mode: wire.Queued,
 		Target: "192.168.178.2:104", Port: uint16(100 + service[len(service)-1]), Created: issued,
 	}
-	switch rapid.IntRange(0, 13).Draw(t, "what") {
-	case 0:
-		kind := []wire.SiteKind{wire.Center, wire.Center, wire.Clinic}[min(i, 2)]
-		c.Sites[site] = &provisioning.Site{ID: site, Name: fmt.Sprintf("name%d", i), Kind: kind, Endpoint: rapid.SampledFrom([]string{"", "a:1"}).Draw(t, "endpoint")}
+	kind := []wire.SiteKind{wire.Center, wire.Center, wire.Clinic}[min(i, 2)]
+	home := func() {
+		endpoint := rapid.SampledFrom([]string{"", "a:1", "b:1"}).Draw(t, "endpoint")
+		c.Sites[site] = &provisioning.Site{ID: site, Name: fmt.Sprintf("name%d", i), Kind: kind, Endpoint: endpoint}
 		c.Ranges[int64(10+i)] = &provisioning.Range{ID: int64(10 + i), Kind: provisioning.RangeAllocation, Owner: string(site), Prefix: lan}
+	}
+	switch rapid.IntRange(0, 15).Draw(t, "what") {
+	case 0:
+		home()
 	case 1, 2:
 		c.Nodes[node] = &box
 	case 3:
@@ -100,6 +108,7 @@ func plausible(t *rapid.T, c netmap.Change) {
 		user := provisioning.SiteID(fmt.Sprintf("site%d", rapid.IntRange(0, 5).Draw(t, "user")))
 		c.Grants[netmap.GrantID{Service: service, Site: user}] = &provisioning.Grant{
 			Service: service, Site: user, LANPort: uint16(rapid.IntRange(1, 3).Draw(t, "port")),
+			Poll:    wire.PollOptions{Since: rapid.SampledFrom([]string{"", "2026-11-22"}).Draw(t, "since")},
 			Created: issued.Add(time.Duration(rapid.IntRange(0, 3).Draw(t, "age")) * time.Second),
 		}
 	case 11:
@@ -114,6 +123,10 @@ func plausible(t *rapid.T, c netmap.Change) {
 		}
 	case 13:
 		c.Nodes[node], c.Services[service], c.Ranges[int64(30+i)] = nil, nil, nil
+	case 14, 15:
+		home()
+		box.Kind, box.PublicKey[1] = wire.Relay, byte(rapid.IntRange(0, 1).Draw(t, "relay's key"))
+		c.Nodes[node] = &box
 	}
 }
 
@@ -213,6 +226,9 @@ func TestAChangedIndexIsANewOne(t *testing.T) {
 				t.Fatalf("it does not follow %+v", c)
 			}
 			sameIndex(t, got, want)
+			if g, w := rows(got.Snapshot()), rows(s); !reflect.DeepEqual(g, w) {
+				t.Fatalf("it was made of\n%v\nand remembers\n%v", w, g)
+			}
 			if !reflect.DeepEqual(x.Dump(), before) {
 				t.Fatal("the old index has changed")
 			}
@@ -237,26 +253,28 @@ func sameIndex(t rapid.TB, got, want *netmap.Index) {
 	if got.Generation() != want.Generation() {
 		t.Fatalf("its generation is %d, not %d", got.Generation(), want.Generation())
 	}
-	rows := func(x *netmap.Index) map[string]int {
-		out, s := map[string]int{}, x.Snapshot()
-		for _, v := range s.Sites {
-			out[fmt.Sprintf("%+v", v)]++
-		}
-		for _, v := range s.Nodes {
-			out[fmt.Sprintf("%+v", v)]++
-		}
-		for _, v := range s.Services {
-			out[fmt.Sprintf("%+v", v)]++
-		}
-		for _, v := range s.Grants {
-			out[fmt.Sprintf("%+v", v)]++
-		}
-		for _, v := range s.Ranges {
-			out[fmt.Sprintf("%+v", v)]++
-		}
-		return out
+	if g, w := rows(got.Snapshot()), rows(want.Snapshot()); !reflect.DeepEqual(g, w) {
+		t.Fatalf("it remembers\n%v\nnot\n%v", g, w)
 	}
-	if !reflect.DeepEqual(rows(got), rows(want)) {
-		t.Fatalf("it remembers\n%v\nnot\n%v", rows(got), rows(want))
+}
+
+// rows are all rows of a Snapshot, in no order.
+func rows(s netmap.Snapshot) map[string]int {
+	out := map[string]int{}
+	for _, v := range s.Sites {
+		out[fmt.Sprintf("%+v", v)]++
 	}
+	for _, v := range s.Nodes {
+		out[fmt.Sprintf("%+v", v)]++
+	}
+	for _, v := range s.Services {
+		out[fmt.Sprintf("%+v", v)]++
+	}
+	for _, v := range s.Grants {
+		out[fmt.Sprintf("%+v", v)]++
+	}
+	for _, v := range s.Ranges {
+		out[fmt.Sprintf("%+v", v)]++
+	}
+	return out
 }

@@ -53,6 +53,7 @@ func (x *Index) Compile(id provisioning.NodeID, now, expires time.Time) (wire.Ne
 	if node.Kind == wire.Gateway {
 		m.LANTLS = home.LANTLS
 	}
+	x.addRelaying(&m)
 	m.Hub.Endpoints, m.Hub.URLs, m.Hub.Seal = slices.Clone(m.Hub.Endpoints), slices.Clone(m.Hub.URLs), slices.Clone(m.Hub.Seal)
 	if err := checkDisjoint(m); err != nil {
 		return wire.NetMap{}, fmt.Errorf("node %s: %w", id, err)
@@ -122,6 +123,11 @@ func (x *Index) peers(node provisioning.Node, home *site) []wire.Peer {
 			if far.Endpoint != "" && n.Kind == wire.Gateway {
 				p.Endpoints = []string{far.Endpoint}
 				if !called {
+					p.Keepalive = int(wire.NodeKeepalive / time.Second)
+				}
+			} else if !called && len(x.ways) > 0 {
+				p.Relays = slices.Clone(x.ways)
+				if opens(node, home.Site, *n, far.Site) {
 					p.Keepalive = int(wire.NodeKeepalive / time.Second)
 				}
 			}

@@ -1,10 +1,12 @@
 package netmap
 
 import (
+	"fmt"
 	"net/netip"
 
 	"github.com/towpath/towpath/ipam"
 	"github.com/towpath/towpath/provisioning"
+	"github.com/towpath/towpath/provisioning/wire"
 	"github.com/towpath/towpath/tunnel/wgkey"
 )
 
@@ -19,6 +21,8 @@ type Dump struct {
 	Inactive    map[provisioning.NodeID]provisioning.Node
 	Services    map[provisioning.ServiceID]ServiceDump
 	Broken      map[provisioning.NodeID]string
+	Relays      []string
+	Ways        []string
 	Sound       bool
 	Keys, Next  map[wgkey.PublicKey]provisioning.NodeID
 	Hosts       map[netip.Addr]bool
@@ -51,6 +55,7 @@ func (x *Index) Dump() Dump {
 		}), Ranges: collect(x.ranges, at), Nodes: collect(x.nodes, at), Inactive: collect(x.inactive, at), Sound: x.Sound(), Broken: x.broken,
 		Keys: collect(x.claims.keys, itself), Next: collect(x.claims.next, itself), Hosts: collect(x.claims.hosts, itself),
 		Names: collect(x.claims.names, itself), Titles: collect(x.claims.titles, itself),
+		Relays: plain(x.relays, func(r wire.RelayServer) string { return fmt.Sprintf("%+v", r) }), Ways: plain(x.ways, itself),
 	}
 	d.Sites = collect(x.sites, func(v *site) SiteDump {
 		return SiteDump{

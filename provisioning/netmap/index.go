@@ -28,7 +28,10 @@ type Index struct {
 	services    table[provisioning.ServiceID, *service]
 	claims      claims
 	broken      map[provisioning.NodeID]string
-	omissions   []Omission
+	// relays are in service, by id; ways are where all relays are reached, the hub last.
+	relays    []wire.RelayServer
+	ways      []string
+	omissions []Omission
 }
 
 // site is a sound Site with all that is sound there.
@@ -88,11 +91,15 @@ func (x *Index) HubNode(id provisioning.NodeID) (provisioning.Node, bool) {
 	return *n, true
 }
 
-// Links is how many grants the Site of a Node has a part in: what the size of its map grows with. It is 0 for a Node that is not sound.
+// Links is how many grants the Site of a Node has a part in, and all for a relay in service: what the size of its map grows with. It is 0
+// for a Node that is not sound.
 func (x *Index) Links(id provisioning.NodeID) int {
 	n, ok := x.nodes.get(id)
 	if !ok {
 		return 0
+	}
+	if x.inService(id) {
+		return x.granted()
 	}
 	home, _ := x.sites.get(n.Site)
 	links := len(home.uses)
@@ -154,7 +161,7 @@ func (x *Index) Sound() bool { return x.claims.complete }
 
 // Head is Snapshot without its lists.
 func (x *Index) Head() Snapshot {
-	return Snapshot{Network: x.s.Network, Generation: x.s.Generation, Now: x.s.Now, Expires: x.s.Expires, Hub: x.s.Hub}
+	return Snapshot{Network: x.s.Network, Generation: x.s.Generation, Now: x.s.Now, Expires: x.s.Expires, Hub: x.s.Hub, HubRelay: x.s.HubRelay}
 }
 
 // Snapshot is what the Index was made of. Its lists have another order if it is Sound.
@@ -166,7 +173,7 @@ func (x *Index) Snapshot() Snapshot {
 	for _, v := range x.sites.all() {
 		s.Sites = append(s.Sites, v.Site)
 		for _, u := range v.uses {
-			s.Grants = append(s.Grants, provisioning.Grant{Service: u.service, Site: v.ID, LANPort: u.lanPort, Created: u.created})
+			s.Grants = append(s.Grants, provisioning.Grant{Service: u.service, Site: v.ID, LANPort: u.lanPort, Poll: u.poll, Created: u.created})
 		}
 	}
 	for _, nodes := range []table[provisioning.NodeID, *provisioning.Node]{x.nodes, x.inactive} {

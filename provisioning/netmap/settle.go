@@ -27,6 +27,7 @@ func (e *editor) settle() bool {
 			return false
 		}
 	}
+	e.relays()
 	return true
 }
 

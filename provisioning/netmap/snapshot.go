@@ -19,11 +19,13 @@ type Snapshot struct {
 	// Now becomes NetMap.Issued, Expires its namesake.
 	Now, Expires time.Time
 	Hub          wire.Hub
-	Sites        []provisioning.Site
-	Nodes        []provisioning.Node
-	Services     []provisioning.Service
-	Grants       []provisioning.Grant
-	Ranges       []provisioning.Range
+	// HubRelay says that the hub is a relay too.
+	HubRelay bool
+	Sites    []provisioning.Site
+	Nodes    []provisioning.Node
+	Services []provisioning.Service
+	Grants   []provisioning.Grant
+	Ranges   []provisioning.Range
 }
 
 // Hash identifies the content of a map: all but when and for which generation it was issued.

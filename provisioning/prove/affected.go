@@ -17,7 +17,8 @@ import (
 //
 // A map may only differ for a Node of a Site that changed, or that a Grant of either input links with one; for every Node when the hub or a
 // pool changed. A Site changes with its own name, kind, endpoint and place of keys, its Nodes, Services and allocations, and with those of others that
-// claim the same name, key or address; a relay, which nobody but the hub knows, changes alone. The cost is that of comparing the inputs and of one look at each Grant.
+// claim the same name, key or address; a relay that is not in service, which nobody but the hub knows, changes alone. One in service is in
+// many maps, and its own changes with any. The cost is that of comparing the inputs and of one look at each Grant.
 func Affected(a, b Input) []string {
 	a.Maps, b.Maps = nil, nil
 	d := Between(a, b)
@@ -34,9 +35,13 @@ func Affected(a, b Input) []string {
 	var sites, relays map[string]bool
 	if !all {
 		sites, relays = affectedSites(a, b, d)
+		all = relaysDiffer(a, b, relays)
 	}
+	serving := servingRelays(b)
+	changes := len(sites) > 0
 	for _, n := range slices.Concat(b.Nodes, d.Remove.Nodes) {
-		take(n, all || sites[n.Site] || relays[n.ID])
+		_, serves := serving[n.ID]
+		take(n, all || sites[n.Site] || relays[n.ID] || changes && serves)
 	}
 	return slices.Sorted(maps.Keys(out))
 }

@@ -53,6 +53,42 @@ func TestAffectedIsNoMoreThanItMust(t *testing.T) {
 	}
 }
 
+// Relays in service are in many maps, and theirs change with whoever meets through them.
+func TestAffectedKnowsRelays(t *testing.T) {
+	base := large(t, 3)
+	addSite(&base, 9, wire.Center, 1)
+	base.Sites[len(base.Sites)-1].Endpoint = "relay.example.org:51820"
+	last := &base.Nodes[len(base.Nodes)-1]
+	last.Kind = wire.Relay
+	id, all := string(last.ID), []string{}
+	for _, n := range base.Nodes {
+		all = append(all, string(n.ID))
+	}
+	slices.Sort(all)
+	for name, tt := range map[string]struct {
+		change func(*netmap.Snapshot)
+		want   []string
+	}{
+		"nothing":                           {func(*netmap.Snapshot) {}, nil},
+		"a grant":                           {func(s *netmap.Snapshot) { s.Grants = s.Grants[2:] }, []string{"node0-0", "node1-0", id}},
+		"a LAN":                             {func(s *netmap.Snapshot) { s.Nodes[3].LastSeen = issued }, nil},
+		"the relay's key":                   {func(s *netmap.Snapshot) { s.Nodes[len(s.Nodes)-1].PublicKey = keyOf(999) }, all},
+		"the relay's endpoint":              {func(s *netmap.Snapshot) { s.Sites[len(s.Sites)-1].Endpoint = "elsewhere:1" }, all},
+		"the relay goes":                    {func(s *netmap.Snapshot) { s.Nodes = s.Nodes[:len(s.Nodes)-1] }, all},
+		"the relay's key is another's, too": {func(s *netmap.Snapshot) { s.Nodes[2].PublicKey = s.Nodes[len(s.Nodes)-1].PublicKey }, all},
+	} {
+		s := copied(base)
+		tt.change(&s)
+		a, b := prove.Export(base, netmap.NewIndex(base).Nodes()), prove.Export(s, netmap.NewIndex(s).Nodes())
+		if got := prove.Affected(a, b); !slices.Equal(got, tt.want) {
+			t.Errorf("%s: affected are %v, want %v", name, got, tt.want)
+		}
+		if got := prove.Affected(b, a); !slices.Equal(got, tt.want) {
+			t.Errorf("%s, back: affected are %v, want %v", name, got, tt.want)
+		}
+	}
+}
+
 // TestAffectedKnowsRivals has changes at one site that decide what becomes of another, because both want what only one can have.
 func TestAffectedKnowsRivals(t *testing.T) {
 	for name, tt := range map[string]struct {

@@ -35,6 +35,8 @@ type Options struct {
 	Now func() time.Time
 	// Keys are drawn unless given.
 	Keys *coordinator.Keys
+	// Relay says that the hub is a relay.
+	Relay bool
 }
 
 // sharedKeys are the same for all networks of a test binary that do not care: making them is slow under the race detector.
@@ -68,7 +70,7 @@ func Open(t testing.TB, st store.Store, o Options) *Network {
 			t.Fatalf("make keys: %v", err)
 		}
 	}
-	c, err := coordinator.New(st, keys, coordinator.Options{Log: o.Log, Now: o.Now})
+	c, err := coordinator.New(st, keys, coordinator.Options{Log: o.Log, Now: o.Now, Relay: o.Relay})
 	if err != nil {
 		t.Fatalf("open the network: %v", err)
 	}

@@ -13,8 +13,7 @@ const TransferPort = 7421
 // Format is the number of the contract this build speaks.
 //
 //	1  2026-11  enrolment, watch, report, complete NetMaps; former addresses, further places of a Service, WANs and containers in Facts,
-//	            options of HL7 Services, protection of the LAN
-//	            options of HL7 Services, bounds of queues and the place of their keys
+//	            options of HL7 Services, protection of the LAN, bounds of queues and the place of their keys, relays
 const Format = 1
 
 // SiteKind says what a Site is for.
@@ -95,6 +94,10 @@ type NetMap struct {
 	LANTLS *LANTLS `json:"lan_tls,omitempty"`
 	// Devices are what operators have decided of the Site's devices, sorted by AE title and address.
 	Devices []Device `json:"devices,omitempty"`
+	// Relays are those that Peers are reached through, besides the hub.
+	Relays []RelayServer `json:"relays,omitempty"`
+	// Relay is set for a Node of kind relay that is in service.
+	Relay *RelayTable `json:"relay,omitempty"`
 
 	// Delegated is set by Signed.Open for a map that the network's key has not signed itself: then only what its Members cover is to be
 	// believed, see Restrict.
@@ -150,6 +153,9 @@ type Peer struct {
 	Member *SignedMember `json:"member,omitempty"`
 	// Endpoints are host:port, names or literals, in order of preference; none means that the peer calls.
 	Endpoints []string `json:"endpoints,omitempty"`
+	// Relays are host:port of relays, the hub's own among them, in order of preference. They are set if neither end has Endpoints: both meet
+	// at the first.
+	Relays []string `json:"relays,omitempty"`
 	// AllowedIPs are its address, its former one if it has one, and then what else leads to its Site through it: Services' own addresses
 	// and mapped prefixes. No two of all Peers overlap.
 	AllowedIPs []netip.Prefix `json:"allowed_ips"`
