@@ -248,7 +248,7 @@ func TestLabRenumbering(t *testing.T) {
 	Eventually(t, 20*time.Second, "the former address is gone", func() bool {
 		return n.Clinic.Must(t, 10*time.Second, nil, "ss", "-Hltn", "src", w.a.Address) == ""
 	})
-	if left := n.Clinic.Must(t, 10*time.Second, nil, "ss", "-Htn", "src", w.a.Address); left != "" {
+	if left := n.Clinic.Must(t, 10*time.Second, nil, "ss", "-Htn", "state", "established", "src", w.a.Address); left != "" {
 		t.Errorf("connections to an address that is gone go on: %s", left)
 	}
 	send(10)

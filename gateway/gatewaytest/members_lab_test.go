@@ -4,6 +4,7 @@ package gatewaytest
 
 import (
 	"fmt"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -292,6 +293,13 @@ func (w *membership) replace(t *testing.T) {
 		t.Errorf("the spare is %s at %s, and the old box was %s at %s", spare.Node, spare.Address, w.b.Node, w.b.Address)
 	}
 	copyDir(t, filepath.Join(w.b.state(), "spool"), filepath.Join(spare.state(), "spool"))
+	key, err := os.ReadFile(filepath.Join(w.b.state(), "spool-key.json"))
+	if err == nil {
+		err = os.WriteFile(filepath.Join(spare.state(), "spool-key.json"), key, 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
 	begin := time.Now()
 	spare.Run(w.whole)
 	spare.WaitForService(t, directPort)

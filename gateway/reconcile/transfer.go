@@ -76,7 +76,7 @@ func (c *compiler) inbound(offers []wire.Offer) {
 		in.Services[o.Service] = []string{}
 		for _, from := range o.From {
 			for _, p := range c.peers {
-				if len(p.AllowedIPs) == 0 || !from.Prefix.Contains(p.AllowedIPs[0].Addr()) || p.Kind != "" && p.Kind != wire.Gateway {
+				if len(p.AllowedIPs) == 0 || !from.Prefix.Contains(p.AllowedIPs[0].Addr()) || p.Kind == wire.Unmanaged || p.Kind == wire.Relay {
 					continue
 				}
 				in.Services[o.Service] = append(in.Services[o.Service], p.Node)

@@ -152,7 +152,7 @@ func (p *provider) pledge(ctx context.Context, pc ul.Context, set *dimse.Set) (d
 	case instance != commitmentInstance:
 		return dimse.NoSuchInstance, "the instance is not that of storage commitment", nil
 	case wrong != nil:
-		return dimse.InvalidArgument, wrong.Error(), nil
+		return dimse.InvalidArgument, wrong.Error(), nil //nolint:nilerr // the device hears of it
 	}
 	g.Calling, g.Called, g.From, g.Received = p.a.Request().CallingAE, p.a.Request().CalledAE, p.commits.from, time.Now().UTC()
 	switch err := p.commits.pledges.take(g); {
