@@ -157,6 +157,10 @@ func TestFirewallFirstAndLast(t *testing.T) {
 		"flushed":           {filter.Status{}, d.Firewall, 1},
 		"another interface": {filter.Status{Loaded: true, Intact: true}, reconcile.Firewall(d, m, "tow0", reconcile.Sides{LAN: []string{"lan0", "lan1"}}), 1},
 	} {
+		w.status = filter.Status{Loaded: true, Intact: true}
+		if err := r.Guard(t.Context(), d.Firewall); err != nil { // what the case before has changed
+			t.Fatal(err)
+		}
 		w.status, w.steps = c.status, nil
 		if err := r.Guard(t.Context(), c.rules); err != nil || len(w.steps) != c.want {
 			t.Errorf("%s: %v, %v", name, w.steps, err)
