@@ -39,6 +39,8 @@ type centerConfig struct {
 	// LANNets are as --lan-net of a gateway, NoFirewall as --no-firewall.
 	LANNets    []netip.Prefix `json:"lan_networks,omitempty"`
 	NoFirewall bool           `json:"no_firewall,omitempty"`
+	// NoTransfer is as --no-transfer of a gateway.
+	NoTransfer bool `json:"no_transfer,omitempty"`
 }
 
 func (c coordinatorConfig) save(dir string) error {

@@ -352,7 +352,7 @@ func serveCenter(ctx context.Context, dir string, cfg centerConfig, log *slog.Lo
 		}
 	}
 	return runGateway(ctx, sd, gatewayOptions{
-		LAN: cfg.LAN, Port: cfg.Port, Backend: cfg.Backend, Interface: box.Interface, LANNets: cfg.LANNets, NoFirewall: cfg.NoFirewall,
+		LAN: cfg.LAN, Port: cfg.Port, Backend: cfg.Backend, Interface: box.Interface, LANNets: cfg.LANNets, NoFirewall: cfg.NoFirewall, NoTransfer: cfg.NoTransfer,
 	}, log)
 }
 

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/towpath/towpath/provisioning/wire"
 )
 
 // Both clinics have a second LAN with the same addresses, and on it a device at the same one.
@@ -191,8 +193,13 @@ func TestLabRenumbering(t *testing.T) {
 	}
 	send(10)
 	ports := n.Clinic.Must(t, 10*time.Second, nil, "ss", "-Hltn", "src", w.a.Address)
-	local := strings.Fields(ports)[3] // address%device:port
-	port := local[strings.LastIndex(local, ":"):]
+	port := ""
+	for line := range strings.Lines(ports) {
+		local := strings.Fields(line)[3] // address%device:port
+		if p := local[strings.LastIndex(local, ":"):]; p != fmt.Sprintf(":%d", wire.TransferPort) {
+			port = p
+		}
+	}
 	long, err := dials(n.Center, w.a.Address+port)
 	if err != nil {
 		t.Fatalf("the center cannot reach clinic A at %s%s: %v", w.a.Address, port, err)

@@ -25,7 +25,8 @@ func (r *Runner) applyDeliveries(ctx context.Context, all []Delivery) {
 	var want, sent []Delivery
 	for _, d := range all {
 		switch {
-		case r.cfg.Transfer.Spool == nil && d.Inbound:
+		case d.Inbound && !r.receiving.ready():
+			// Nobody could be told how these end. They begin when the receiving end is there, which is tried again.
 		case r.cfg.Transfer.Spool != nil && d.Gateway.IsValid():
 			sent = append(sent, d)
 		default:

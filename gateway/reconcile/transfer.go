@@ -172,13 +172,17 @@ func (v *receiving) handler() (proxy.Handler, error) {
 	return v.receiver, nil
 }
 
-// reporting makes a Sink tell other gateways how their items ended.
+// ready reports whether there is a receiving end. Without transfer there never is.
+func (v *receiving) ready() bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.receiver != nil
+}
+
+// reporting makes a Sink tell other gateways how their items ended. It needs a receiving end that is ready.
 func (v *receiving) reporting(inner spool.Sink) spool.Sink {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if v.receiver == nil {
-		return brokenSink{errors.New("other gateways cannot be told how their items end")}
-	}
 	return v.receiver.Sink(inner)
 }
 
@@ -250,7 +254,9 @@ func (r *Runner) applySendings(ctx context.Context, want []Delivery) {
 	}
 }
 
-func sameSending(a, b Delivery) bool { return a.Queue == b.Queue && a.Service == b.Service }
+func sameSending(a, b Delivery) bool {
+	return a.Queue == b.Queue && a.Service == b.Service && a.Peer == b.Peer
+}
 
 func (r *Runner) setSending(at netip.AddrPort, run *sending) {
 	r.mu.Lock()

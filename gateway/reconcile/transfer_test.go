@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -272,4 +274,26 @@ func TestWithoutTransfer(t *testing.T) {
 			t.Error("a box without transfer listens for it")
 		}
 	}
+}
+
+// TestTheReceivingEndComesLate: what keeps it from opening is a Condition, and when that is gone objects are taken and delivered.
+func TestTheReceivingEndComesLate(t *testing.T) {
+	p := newGatewayPair(t)
+	inTheWay := filepath.Join(p.center.queue.Dir(), "transfer")
+	if err := os.WriteFile(inTheWay, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.center.Apply(t.Context(), compiled(t, p.centerMap)); err == nil || !p.center.health.Has(reconcile.CodeTransfer) {
+		t.Fatalf("the receiving end was opened: %v", err)
+	}
+	if err := os.Remove(inTheWay); err != nil {
+		t.Fatal(err)
+	}
+	p.apply(t)
+	if p.center.health.Has(reconcile.CodeTransfer) {
+		t.Error("the Condition is still there")
+	}
+	arrived := p.pacs(t)
+	p.put(t, 0, 3)
+	eventually(t, "delivery", func() bool { return arrived() == 3 && p.heard() == 3 })
 }

@@ -84,6 +84,11 @@ func (n *Network) DialContext(ctx context.Context, network, address string) (net
 	case <-l.done:
 		return fail(syscall.ECONNREFUSED)
 	case l.queue <- far:
+		select {
+		case <-l.done: // Close may have emptied the queue before
+			_ = far.Close()
+		default:
+		}
 	}
 	if wrap != nil {
 		return wrap(address, near), nil

@@ -24,6 +24,7 @@ type inbox struct {
 	parked map[string]bool
 	again  int
 	stored chan transfer.Item
+	after  func(transfer.Item) // is called before Store returns
 }
 
 func newInbox() *inbox {
@@ -46,6 +47,9 @@ func (i *inbox) Store(_ context.Context, it transfer.Item, r io.Reader) error {
 	b, err := io.ReadAll(r)
 	if err != nil {
 		return err
+	}
+	if i.after != nil {
+		defer i.after(it)
 	}
 	i.mu.Lock()
 	defer i.mu.Unlock()

@@ -36,6 +36,8 @@ func (o *outSession) receipt(m signed) error {
 	}
 	if m.k == kindFinal {
 		it.final = &r
+	} else if f, ok := o.unkept[r.ID]; ok && f.Origin == r.Origin {
+		it.final = &f
 	}
 	if i := slices.Index(o.held, it); i >= 0 {
 		o.held = slices.Delete(o.held, i, i+1)
@@ -58,6 +60,9 @@ func (o *outSession) carry(it *outItem, r Receipt) error {
 	o.mu.Lock()
 	final := it.final
 	delete(o.byID, it.item.ID)
+	if err != nil && final != nil {
+		o.unkept[r.ID] = *final // it will not come again in this session, the item does
+	}
 	o.mu.Unlock()
 	if err != nil {
 		return err //nolint:wrapcheck // background logs it
@@ -72,9 +77,14 @@ func (o *outSession) carry(it *outItem, r Receipt) error {
 // resolve ends a carried item and says so.
 func (o *outSession) resolve(r Receipt) error {
 	err := o.s.cfg.Outbox.Final(r.ID, r)
+	o.mu.Lock()
 	if err != nil && !errors.Is(err, ErrUnknown) {
+		o.unkept[r.ID] = r
+		o.mu.Unlock()
 		return err //nolint:wrapcheck // background logs it
 	}
+	delete(o.unkept, r.ID)
+	o.mu.Unlock()
 	if err == nil {
 		o.s.count(func(t *Totals) {
 			if r.Kind == Accepted {
@@ -86,6 +96,21 @@ func (o *outSession) resolve(r Receipt) error {
 	}
 	o.out.put(named{kindSettled, r.ID, r.SHA256, r.Kind})
 	return nil
+}
+
+// keepAgain tries to keep the final receipts that could not be kept before.
+func (o *outSession) keepAgain() {
+	o.mu.Lock()
+	var again []Receipt
+	for id, r := range o.unkept {
+		if o.byID[id] == nil {
+			again = append(again, r)
+		}
+	}
+	o.mu.Unlock()
+	for _, r := range again {
+		o.background(func() error { return o.resolve(r) })
+	}
 }
 
 // unknown sends an item anew that the receiver does not have after all.

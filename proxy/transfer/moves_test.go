@@ -128,6 +128,33 @@ func TestDroppedAtTheReceiver(t *testing.T) {
 	}
 }
 
+// The end of an item may be known before it is signed for, and the disk of its sender may fail at that moment. It keeps the end nevertheless.
+func TestEndBeforeItIsTaken(t *testing.T) {
+	w := newWorld(t)
+	w.tuneIn = func(c *transfer.ReceiverConfig) { c.MaxItems = 4 } // so that most wait for their turn
+	w.startReceiver()
+	w.in.after = func(it transfer.Item) {
+		if err := w.in.deliver(w.receiver, accepted); err != nil {
+			t.Error(err)
+		}
+		eventually(t, "the sender has the end, or the item once more", func() bool {
+			w.out.mu.Lock()
+			defer w.out.mu.Unlock()
+			b := w.out.items[it.ID]
+			return b.state == done || b.state == leased && b.taken.Kind != 0
+		})
+	}
+	const items = 20
+	w.out.lose = items / 2
+	for n := range items {
+		w.out.add(fmt.Sprintf("item-%d", n), noise(byte(n), 100), 0)
+	}
+	w.startSender()
+	eventually(t, "all ended", func() bool { return w.out.in(done) == items })
+	w.stopOut()
+	w.stopIn()
+}
+
 // No bytes are spent on what the receiver has.
 func TestDuplicateCostsNothing(t *testing.T) {
 	w := newWorld(t)

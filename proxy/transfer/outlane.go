@@ -20,6 +20,8 @@ const (
 	laneWait   = 400 * time.Millisecond
 	laneRetry  = time.Minute // after one could not be opened
 	maxPings   = 64
+	// keepEvery is how often the Outbox is asked again to keep what it could not.
+	keepEvery = idlePing
 )
 
 // outLane is one connection.
@@ -191,6 +193,7 @@ func (o *outSession) pong(n uint64) error {
 func (o *outSession) steer(ctx context.Context, wg *sync.WaitGroup) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
+	kept := time.Now()
 	for {
 		select {
 		case <-timer.C:
@@ -205,6 +208,10 @@ func (o *outSession) steer(ctx context.Context, wg *sync.WaitGroup) {
 			return
 		}
 		timer.Reset(wait)
+		if now.Sub(kept) >= keepEvery {
+			kept = now
+			o.keepAgain()
+		}
 		for wait < idlePing {
 			n, ok := o.reserveLane(now)
 			if !ok {

@@ -53,6 +53,7 @@ type outSession struct {
 	laneAt               time.Time // no other lane before
 	items                map[uint64]*outItem
 	byID                 map[string]*outItem // of items and held, and those being carried
+	unkept               map[string]Receipt  // final ones that the Outbox could not keep
 	held                 []*outItem          // not offered yet: most urgent first
 	hunger               hunger
 	bytes                int64 // of items
@@ -74,7 +75,7 @@ type outSession struct {
 func newOutSession(s *Sender) *outSession {
 	o := &outSession{
 		s: s, out: newOutbound(), settles: make(chan struct{}, settling), over: make(chan struct{}),
-		items: map[uint64]*outItem{}, byID: map[string]*outItem{}, pings: map[uint64]time.Time{}, opened: 1, kick: make(chan struct{}, 1), pace: newPacer(time.Now()), speed: newSpeed(),
+		items: map[uint64]*outItem{}, byID: map[string]*outItem{}, unkept: map[string]Receipt{}, pings: map[uint64]time.Time{}, opened: 1, kick: make(chan struct{}, 1), pace: newPacer(time.Now()), speed: newSpeed(),
 	}
 	_, _ = rand.Read(o.id[:]) // never fails
 	o.cond = sync.NewCond(&o.mu)
