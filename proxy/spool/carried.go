@@ -62,20 +62,21 @@ func (s *Spool) items(name string, fits func(*entry) bool, limit int) []Item {
 			break
 		}
 		d, err := s.describe(&e)
-		if (err != nil || d.locked) && !s.holds(e.id) {
+		if (err != nil || d.locked) && !s.Holds(e.id) {
 			continue // delivered since
 		}
 		if err != nil {
-			d = description{Meta: Meta{Queue: name, Priority: int(e.priority)}, Size: e.size, Created: e.created, locked: e.epoch != nil}
+			d = description{Meta: Meta{Queue: name, Priority: int(e.priority)}, Size: e.size, Created: e.created}
 		}
 		list = append(list, e.item(d))
 	}
 	return list
 }
 
-// Outcome is what became of a carried item. Make it with Done, Park or Requeue.
+// Outcome is what became of a carried item. Make it with Done, DoneAnyway, Park or Requeue.
 type Outcome struct {
 	kind    outcomeKind
+	anyway  bool // the item need not be carried
 	cause   error
 	receipt Receipt
 }
@@ -91,6 +92,10 @@ const (
 // Done is an item that its receiver has: it is forgotten.
 func Done(r Receipt) Outcome { return Outcome{kind: outcomeDone, receipt: r} }
 
+// DoneAnyway is Done for an item in whatever state: it came to its receiver although nothing here knows of it, as when the machine stopped before
+// that was written down.
+func DoneAnyway(r Receipt) Outcome { return Outcome{kind: outcomeDone, anyway: true, receipt: r} }
+
 // Park is an item that its receiver refused for good. The cause must not hold patient data.
 func Park(cause error) Outcome { return Outcome{kind: outcomePark, cause: cause} }
 
@@ -101,7 +106,7 @@ func Requeue() Outcome { return Outcome{} }
 // while another call is about the same item. After any other error the item may be carried again after a restart, and unless its receiver has
 // it may be so still: resolve it again.
 func (s *Spool) Resolve(id ID, o Outcome) error {
-	e, err := s.borrow(id, func(e *entry) bool { return e.state == StateCarried })
+	e, err := s.borrow(id, func(e *entry) bool { return o.anyway || e.state == StateCarried })
 	if err != nil {
 		return err
 	}

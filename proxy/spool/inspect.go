@@ -19,7 +19,7 @@ func (s *Spool) Get(id ID) (Item, error) {
 		return Item{}, err
 	}
 	d, err := s.describe(&e)
-	if (err != nil || d.locked) && !s.holds(id) {
+	if (err != nil || d.locked) && !s.Holds(id) {
 		return Item{}, ErrUnknown // delivered since
 	}
 	if err != nil {
@@ -54,7 +54,7 @@ func (s *Spool) Payload(id ID) (io.ReadCloser, error) {
 		return nil, fmt.Errorf("open the item: %w", err)
 	}
 	p, err := s.payload(f, &e, item)
-	if errors.Is(err, ErrNoKey) && !s.holds(id) {
+	if errors.Is(err, ErrNoKey) && !s.Holds(id) {
 		return nil, ErrUnknown
 	}
 	if err != nil {

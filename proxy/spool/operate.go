@@ -25,7 +25,8 @@ func (s *Spool) List(name string, limit int) ([]Item, error) {
 	return s.items(name, func(*entry) bool { return true }, max(limit, 0)), nil
 }
 
-func (s *Spool) holds(id ID) bool {
+// Holds reports whether an item is there, in whatever state.
+func (s *Spool) Holds(id ID) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.entries[id] != nil

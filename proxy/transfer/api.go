@@ -127,6 +127,8 @@ type Inbox interface {
 	Store(ctx context.Context, it Item, payload io.Reader) error
 	// Again makes an item due again whose delivery the Receiver has reported as parked. False means that the Inbox has it no more.
 	Again(o Origin) (bool, error)
+	// Holds reports whether an item that was stored is still there.
+	Holds(o Origin) bool
 	// Delivered tells that an item was reported as accepted.
 	Delivered(o Origin)
 	// Held lists what is stored and not delivered, at start.

@@ -27,6 +27,7 @@ func (sinkhole) Store(_ context.Context, _ Item, r io.Reader) error {
 }
 func (sinkhole) Again(Origin) (bool, error)   { return false, nil }
 func (sinkhole) Delivered(Origin)             {}
+func (sinkhole) Holds(Origin) bool            { return true }
 func (sinkhole) Held() iter.Seq2[Held, error] { return func(func(Held, error) bool) {} }
 
 // face is a Receiver and what a peer says to it by hand.

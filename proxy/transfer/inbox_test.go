@@ -78,6 +78,13 @@ func (i *inbox) Again(o transfer.Origin) (bool, error) {
 
 func (i *inbox) Delivered(transfer.Origin) {}
 
+func (i *inbox) Holds(o transfer.Origin) bool {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	_, ok := i.held[o.ID]
+	return ok
+}
+
 func (i *inbox) Held() iter.Seq2[transfer.Held, error] {
 	i.mu.Lock()
 	list := slices.Collect(maps.Values(i.held))

@@ -182,6 +182,19 @@ func (j *journal) count() int {
 	return len(j.entries)
 }
 
+// open lists what was taken and has no end yet.
+func (j *journal) open() []Receipt {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	var list []Receipt
+	for _, e := range j.entries {
+		if e.final.Kind == 0 {
+			list = append(list, e.taken)
+		}
+	}
+	return list
+}
+
 // finals lists what a node has not settled yet.
 func (j *journal) finals(node string) []Receipt {
 	j.mu.Lock()

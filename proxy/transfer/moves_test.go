@@ -109,22 +109,36 @@ func TestReceiverThatForgot(t *testing.T) {
 	eventually(t, "carried again", func() bool { return w.out.in(carried) == 1 && w.sender.Progress().Again == 1 })
 }
 
-// An item that is missing in the receiving queue after a restart was dropped there by somebody: its sender is told.
+// An item that is missing in the receiving queue, after a restart or while it runs, was dropped there by somebody: its sender is told.
 func TestDroppedAtTheReceiver(t *testing.T) {
-	w := newWorld(t)
-	w.out.add("a", noise(1, 5000), 0)
-	w.startReceiver()
-	w.startSender()
-	eventually(t, "carried", func() bool { return w.out.in(carried) == 1 })
-	w.stopIn()
-	w.in.mu.Lock()
-	clear(w.in.held)
-	w.in.mu.Unlock()
-	w.startReceiver()
-	eventually(t, "parked", func() bool { return w.out.in(parked) == 1 })
-	w.stopOut()
-	if r := w.out.items["a"].final; !strings.Contains(r.Reason, "dropped") {
-		t.Errorf("%+v", r)
+	for _, restart := range []bool{true, false} {
+		t.Run(fmt.Sprintf("restart=%v", restart), func(t *testing.T) {
+			w := newWorld(t)
+			w.tuneIn = func(c *transfer.ReceiverConfig) { c.SweepEvery = time.Millisecond }
+			w.out.add("a", noise(1, 5000), 0)
+			w.out.add("b", noise(2, 5000), 0)
+			w.startReceiver()
+			w.startSender()
+			eventually(t, "carried", func() bool { return w.out.in(carried) == 2 })
+			if restart {
+				w.stopIn()
+			}
+			w.in.mu.Lock()
+			delete(w.in.held, "a")
+			w.in.mu.Unlock()
+			if restart {
+				w.startReceiver()
+			}
+			eventually(t, "parked", func() bool { return w.out.in(parked) == 1 })
+			w.stopOut()
+			w.stopIn()
+			if r := w.out.items["a"].final; !strings.Contains(r.Reason, "dropped") {
+				t.Errorf("%+v", r)
+			}
+			if w.out.in(carried) != 1 {
+				t.Error("the one that is there is not carried any more")
+			}
+		})
 	}
 }
 

@@ -24,6 +24,7 @@ const (
 	DefaultPartialAge   = 7 * 24 * time.Hour
 	DefaultMaxItems     = 512
 	DefaultMaxKept      = 200_000
+	DefaultSweepEvery   = time.Minute
 )
 
 // urgentMemory is what urgent items may take beyond ReceiverConfig.Memory.
@@ -52,6 +53,8 @@ type ReceiverConfig struct {
 	PartialAge   time.Duration
 	// MaxItems is how many items a peer may offer that are not taken yet; MaxKept how many taken ones may wait for their end.
 	MaxItems, MaxKept int
+	// SweepEvery is how often it is looked whether what was taken is still in the Inbox.
+	SweepEvery time.Duration
 	// Log may be nil.
 	Log *slog.Logger
 }
@@ -108,6 +111,7 @@ func NewReceiver(cfg ReceiverConfig) (*Receiver, error) {
 		_ = r.Close()
 		return nil, fmt.Errorf("open the transfer: %w", err)
 	}
+	r.wg.Go(r.sweep)
 	return r, nil
 }
 
@@ -118,6 +122,7 @@ func (c ReceiverConfig) withDefaults() ReceiverConfig {
 	c.PartialAge = cmp.Or(c.PartialAge, DefaultPartialAge)
 	c.MaxItems = cmp.Or(c.MaxItems, DefaultMaxItems)
 	c.MaxKept = cmp.Or(c.MaxKept, DefaultMaxKept)
+	c.SweepEvery = cmp.Or(c.SweepEvery, DefaultSweepEvery)
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
@@ -140,22 +145,41 @@ func (r *Receiver) reconcile() error {
 			}
 		}
 	}
-	r.journal.mu.Lock()
-	var lost []Receipt
-	for k, e := range r.journal.entries {
-		if !held[k] && e.final.Kind == 0 {
-			lost = append(lost, e.taken)
+	return r.miss(func(o Origin) bool { return held[o.key()] })
+}
+
+// miss ends what has a record and is not there.
+func (r *Receiver) miss(held func(Origin) bool) error {
+	for _, t := range r.journal.open() {
+		if held(t.Origin) {
+			continue
 		}
-	}
-	r.journal.mu.Unlock()
-	for _, t := range lost {
+		if e, ok := r.journal.get(t.key()); !ok || e.final.Kind != 0 {
+			continue // delivered since
+		}
 		res := Result{Reason: "it is not in the queue of the receiving gateway any more: an operator dropped it there, or it was damaged"}
-		if _, err := r.attest(Parked, Held{Origin: t.Origin, Size: t.Size, Service: t.Service}, res); err != nil {
+		if err := r.Resolve(Held{Origin: t.Origin, Size: t.Size, Service: t.Service}, res); err != nil {
 			return err
 		}
 		r.log.Warn("an item that was taken is not in the queue any more", "node", t.Node, "item", t.ID)
 	}
 	return nil
+}
+
+// sweep looks from time to time whether somebody has dropped an item, or damage to the disk.
+func (r *Receiver) sweep() {
+	tick := time.NewTicker(r.cfg.SweepEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-r.ended.Done():
+			return
+		case <-tick.C:
+			if err := r.miss(r.cfg.Inbox.Holds); err != nil {
+				r.log.Error("that an item is not in the queue any more could not be recorded", "error", err)
+			}
+		}
+	}
 }
 
 // attest signs and records.

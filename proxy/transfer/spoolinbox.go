@@ -105,6 +105,14 @@ func (b *SpoolInbox) Again(o Origin) (bool, error) {
 	return true, nil
 }
 
+// Holds looks whether an item is in its queue.
+func (b *SpoolInbox) Holds(o Origin) bool {
+	b.mu.Lock()
+	id, ok := b.at[o.key()]
+	b.mu.Unlock()
+	return ok && b.spool.Holds(id)
+}
+
 // Delivered forgets where an item was.
 func (b *SpoolInbox) Delivered(o Origin) {
 	b.mu.Lock()
@@ -126,7 +134,7 @@ func (b *SpoolInbox) Held() iter.Seq2[Held, error] {
 			}
 			for _, it := range items {
 				h, ok := HeldOf(it)
-				if it.SHA256 == ([32]byte{}) {
+				if it.Locked {
 					yield(Held{}, errUnreadable)
 					return
 				}
