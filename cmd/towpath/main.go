@@ -91,7 +91,7 @@ func group(name, usage string, sub ...*cli.Command) *cli.Command {
 		s.OnUsageError = usageError
 	}
 	return &cli.Command{
-		Name: name, Usage: usage, Subcommands: sub, HideHelpCommand: true,
+		Name: name, Usage: usage, Subcommands: sub, HideHelpCommand: true, OnUsageError: usageError,
 		Action: func(c *cli.Context) error {
 			if c.NArg() == 0 {
 				return cli.ShowSubcommandHelp(c)

@@ -14,12 +14,10 @@ import (
 )
 
 func pollCommand() *cli.Command {
-	return &cli.Command{
-		Name: "poll", Usage: "fetch new studies from a clinic's archive that cannot send them itself",
-		Description: `The clinic's gateway asks the archive at intervals which studies there are, waits until one has stopped growing, fetches it and
-delivers it as if the archive had sent it. "towpath status" on the box shows whether all that was found was fetched.`,
-		Subcommands: []*cli.Command{pollSetCommand(), pollEndCommand(), pollListCommand()},
-	}
+	cmd := group("poll", "fetch new studies from a clinic's archive that cannot send them itself", pollSetCommand(), pollEndCommand(), pollListCommand())
+	cmd.Description = `The clinic's gateway asks the archive at intervals which studies there are, waits until one has stopped growing, fetches it and
+delivers it as if the archive had sent it. "towpath status" on the box shows whether all that was found was fetched.`
+	return cmd
 }
 
 func pollSetCommand() *cli.Command {

@@ -213,6 +213,9 @@ func TestClientReachesEveryOperation(t *testing.T) {
 	if err := c.EndPoll(ctx, "lab-pacs", "praxis-nord"); err != nil {
 		t.Fatal(err)
 	}
+	if e, ok := refusal(c.EndPoll(ctx, "lab-pacs", "praxis-nord")); !ok || e.Code != provisioning.NotFound {
+		t.Errorf("polling is ended twice: %v", e)
+	}
 	for _, err := range []error{
 		c.Disallow(ctx, "lab-pacs", "praxis-nord"), c.Disallow(ctx, "his", "lab"),
 		c.RemoveService(ctx, "lab-pacs"), c.RemoveService(ctx, "his"),

@@ -41,6 +41,9 @@ func (c *Coordinator) SetPoll(ctx context.Context, actor, service, site string, 
 			return "", "", provisioning.Errorf(provisioning.Invalid, "%s is a service of %s itself: there is nothing to be carried", v.Name, user.Name).
 				WithHint("name a service of a center that the site may use")
 		}
+		if action == "poll.end" && g.Poll == (wire.PollOptions{}) {
+			return "", "", provisioning.Errorf(provisioning.NotFound, "site %s fetches no studies for %s", user.Name, v.Name).WithHint(`"towpath poll list" shows what is fetched`)
+		}
 		g.Poll = o
 		if err := tx.Grants().Remove(v.ID, user.ID); err != nil {
 			return "", "", fmt.Errorf("replace the grant: %w", err)
