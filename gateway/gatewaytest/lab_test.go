@@ -232,6 +232,11 @@ func TestLabMainJob(t *testing.T) {
 		}
 		exchange(t, tr, "HL7 result, nc, queued, clinic's system", kis, result, begin)
 	})
+	peak := a.Process.PeakMemory(t)
+	tr.note("memory at most: clinic's gateway %d MB, center %d MB", peak/1e6, f.server.PeakMemory(t)/1e6)
+	if peak > maxMemory {
+		t.Errorf("the clinic's gateway took %d MB, more than %d", peak/1e6, maxMemory/1e6)
+	}
 	t.Run("PACS down", func(t *testing.T) {
 		archive.Stop(t)
 		held := archive.Count()
@@ -273,6 +278,9 @@ func TestLabMainJob(t *testing.T) {
 	_ = tr.w.Flush()
 	t.Logf("transcript\n%s", tr.b.String())
 }
+
+// maxMemory bounds what a box takes under load, in bytes: it has 1 GB, and other things to do.
+const maxMemory int64 = 150 << 20
 
 // brokenSamples are sample files with which dcmsend itself breaks the standard, so that refusing them is right. Archives may be less
 // strict.
