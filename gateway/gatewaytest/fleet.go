@@ -99,6 +99,12 @@ func (b *Box) Status(t testing.TB) string {
 	return out
 }
 
+// Doctor is what "towpath doctor" says on the box, and its exit code.
+func (b *Box) Doctor(t testing.TB) (string, int) {
+	t.Helper()
+	return b.in.Run(t, time.Minute, []string{"HOME=" + b.f.n.Dir}, b.f.n.Binary, "doctor", "--state", b.state())
+}
+
 // WaitForService returns when the gateway listens on a LAN port.
 func (b *Box) WaitForService(t testing.TB, port int) {
 	t.Helper()

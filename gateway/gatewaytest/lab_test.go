@@ -260,6 +260,20 @@ func TestLabMainJob(t *testing.T) {
 		archive.Start(whole)
 		deliver(t, "PACS down, gateway killed, PACS up", archive, objects, begin)
 	})
+	t.Run("doctor", func(t *testing.T) {
+		out, code := a.Doctor(t)
+		for _, line := range []string{"ok       standing: ", "ok       coordinator: ", "ok       site center: it is reached directly"} {
+			if !strings.Contains(out, line) {
+				t.Errorf("no line %q", line)
+			}
+		}
+		if code != 0 {
+			t.Errorf("exit code %d", code)
+		}
+		if t.Failed() {
+			t.Log(out)
+		}
+	})
 	t.Run("clinics apart", func(t *testing.T) { apart(t, n, a, b) })
 
 	for pacs, want := range expected {

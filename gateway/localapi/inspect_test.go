@@ -57,6 +57,9 @@ func TestInspect(t *testing.T) {
 	if _, err := c.Capture(ctx, localapi.CaptureRequest{Peer: "nobody", For: time.Second}, io.Discard); err == nil || !strings.Contains(err.Error(), `no such peer as "nobody"`) {
 		t.Errorf("an unknown peer: %v", err)
 	}
+	if r, err := c.Doctor(ctx); err != nil || len(r) != 1 || r[0].Do != "plug it in" || r.Healthy() {
+		t.Errorf("%+v, %v", r, err)
+	}
 	p := make([]byte, 60)
 	p[0], p[9] = 0x45, 17
 	copy(p[12:], []byte{10, 0, 0, 1, 10, 0, 0, 2})

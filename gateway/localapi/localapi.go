@@ -15,6 +15,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/towpath/towpath/gateway/doctor"
 	"github.com/towpath/towpath/proxy/dicom"
 	"github.com/towpath/towpath/proxy/spool"
 )
@@ -23,6 +24,7 @@ import (
 const (
 	pathStatus = "/v1/status"
 	pathProbe  = "/v1/probe"
+	pathDoctor = "/v1/doctor"
 
 	pathServices = "/v1/services"
 )
@@ -30,6 +32,8 @@ const (
 const (
 	maxBody   = 64 << 10
 	probeWait = 10 * time.Minute
+	// doctorWait is longer than an examination takes.
+	doctorWait = time.Minute
 )
 
 // ErrNotRunning means that no gateway answers at the socket.
@@ -40,6 +44,8 @@ type Gateway interface {
 	Status(ctx context.Context) Status
 	Probe(ctx context.Context, r ProbeRequest) ProbeResult
 	Inspector
+	// Doctor explains the way from here to the network.
+	Doctor(ctx context.Context) doctor.Report
 	// ProbeService asks the archive of a service anew what it accepts.
 	ProbeService(ctx context.Context, service string) (dicom.TwinStatus, error)
 }
@@ -52,6 +58,7 @@ func Serve(ctx context.Context, path string, g Gateway, q Queues) error {
 	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET "+pathStatus, func(w http.ResponseWriter, r *http.Request) { answer(w, g.Status(r.Context())) })
+	mux.HandleFunc("GET "+pathDoctor, func(w http.ResponseWriter, r *http.Request) { answer(w, g.Doctor(r.Context())) })
 	mux.HandleFunc("POST "+pathProbe, func(w http.ResponseWriter, r *http.Request) {
 		var p ProbeRequest
 		if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxBody)).Decode(&p); err != nil {
@@ -139,6 +146,13 @@ func (c *Client) Status(ctx context.Context) (Status, error) {
 func (c *Client) Probe(ctx context.Context, p ProbeRequest) (ProbeResult, error) {
 	var r ProbeResult
 	err := c.call(ctx, http.MethodPost, pathProbe, p, &r)
+	return r, err
+}
+
+// Doctor explains the way from the gateway to its network, which takes up to half a minute.
+func (c *Client) Doctor(ctx context.Context) (doctor.Report, error) {
+	var r doctor.Report
+	err := newClient(c.path, doctorWait).call(ctx, http.MethodGet, pathDoctor, nil, &r)
 	return r, err
 }
 

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/towpath/towpath/gateway/doctor"
 	"github.com/towpath/towpath/gateway/localapi"
 	"github.com/towpath/towpath/proxy/dicom"
 	"github.com/towpath/towpath/proxy/spool"
@@ -18,6 +19,10 @@ type nobody struct{}
 
 func (nobody) ProbeService(context.Context, string) (dicom.TwinStatus, error) {
 	return dicom.TwinStatus{}, errors.New("no service")
+}
+
+func (nobody) Doctor(context.Context) doctor.Report {
+	return doctor.Report{{Check: "uplink", Verdict: doctor.Failed, Says: "no cable", Do: "plug it in"}}
 }
 
 func (nobody) Status(context.Context) localapi.Status { return localapi.Status{} }
