@@ -17,7 +17,10 @@ import (
 // TestAChangeCostsItsOwnVicinity counts the memory that a change takes until the maps of clinics are proven, which grows with all that is
 // looked at or copied: with twenty times the clinics it is nearly the same.
 func TestAChangeCostsItsOwnVicinity(t *testing.T) {
-	const few, many = 100, 2000
+	few, many := 100, 2000
+	if testing.Short() {
+		many = 400
+	}
 	for where, network := range map[string]func(*testing.T, int) *busy{"": newBusy, " with a relay": newRelayed} {
 		small, large := network(t, few), network(t, many)
 		for what, step := range map[string]func(*busy, int) *netStep{
