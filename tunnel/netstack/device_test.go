@@ -330,7 +330,7 @@ func TestPortChangesUnderLoad(t *testing.T) {
 			t.Fatal(err)
 		}
 		for i := range moved {
-			for end := time.Now().Add(tunneltest.Patience); moved[i].Load() < before[i]+1<<20; time.Sleep(time.Millisecond) {
+			for end := time.Now().Add(3 * tunneltest.Patience); moved[i].Load() < before[i]+1<<20; time.Sleep(time.Millisecond) {
 				if time.Now().After(end) {
 					t.Fatalf("round %d: nothing moves any more in direction %d", round, i)
 				}
