@@ -117,6 +117,18 @@ func (s *Spool) Resolve(id ID, o Outcome) error {
 	panic(fmt.Sprintf("outcome %d", o.kind))
 }
 
+// Arrived forgets an item, synced, that its receiver has although it is not carried: its way there was not recorded before the machine
+// stopped, or it was parked here and delivered there after all. Like the other ends that were good, OnDelivered hears of it. It returns ErrUnknown
+// when there is no such item, and ErrLeased while another call is about it.
+func (s *Spool) Arrived(id ID, r Receipt) error {
+	e, err := s.borrow(id, func(*entry) bool { return true })
+	if err != nil {
+		return err
+	}
+	defer s.ops.Done()
+	return s.arrived(e, r)
+}
+
 // arrived forgets a borrowed entry whose item is delivered.
 func (s *Spool) arrived(e *entry, r Receipt) error {
 	d, err := s.describe(e)
