@@ -11,7 +11,7 @@ DATE    := $(shell git log -1 --format=%cI 2>/dev/null)
 LDFLAGS := -s -w -X main.version=$(VERSION) $(if $(DATE),-X main.commitDate=$(DATE))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build test check race lint fmt fuzz bench lab vm
+.PHONY: help demo build test check race lint fmt fuzz bench lab vm crash
 
 help: ## what you can ask for
 	@echo "Towpath: make TARGET"
@@ -21,6 +21,7 @@ help: ## what you can ask for
 	@echo "  make demo ONCE=1               end after the proof, exit code 0 or 1"
 	@echo "  make demo PACS=host:port/AE    deliver to a real PACS instead of the embedded archive"
 	@echo "  make fuzz T=30s                time for each fuzz target"
+	@echo "  make crash RUNS=1000 SEED=1    so many runs from this seed on; TIME=10m for a time instead; a failing seed says how to repeat it"
 	@echo "  make vm ARGS='-race ./x'       any package's tests in the virtual machine, with any flags of go test"
 
 demo: build ## a coordinator, a center and two clinics on this machine, a study sent through, the proof
@@ -49,6 +50,10 @@ lint: ## golangci-lint as pinned in tools.mod (the first run builds it)
 
 fmt: ## format everything
 	$(LINT) fmt
+
+crash: ## the crash campaign: kills, power cuts, failing disks, lines and archives (Linux; docs/reliability.md)
+	$(GO) test -count 1 -timeout 0 -v -run '^TestCrash$$' ./gateway/crashtest -args $(if $(RUNS),-crash.runs $(RUNS),$(if $(TIME),,-crash.runs 1000)) \
+		$(if $(SEED),-crash.seed $(SEED)) $(if $(TIME),-crash.time $(TIME))
 
 fuzz: ## every fuzz target in turn for T
 	@.ci/fuzz $(T)

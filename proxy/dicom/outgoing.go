@@ -132,6 +132,9 @@ func (s *sink) settle(ctx context.Context, o *outgoing) error {
 		}
 	})
 	s.log.Info("object in doubt", "item", o.id, "called", s.calledAE, "now", o.state.String())
+	if isA[*dialError](err) {
+		err = unreachable(err)
+	}
 	return err
 }
 

@@ -11,6 +11,8 @@ import (
 
 	"github.com/towpath/towpath/proxy"
 	"github.com/towpath/towpath/proxy/dicom/dimse"
+	"github.com/towpath/towpath/proxy/dicom/pdu"
+	"github.com/towpath/towpath/proxy/dicom/ul"
 	"github.com/towpath/towpath/proxy/spool"
 )
 
@@ -204,13 +206,22 @@ func (s *sink) prepare(ctx context.Context, calling string, k kind) (uint8, erro
 	kinds := s.kinds(calling)
 	kinds.add(k)
 	if err := s.open(ctx, calling, *kinds); err != nil {
-		return 0, err
+		return 0, unreachable(err)
 	}
 	id, err := s.accepted(k)
 	peer := s.a.Accepted().UserInfo
 	s.cfg.Twin.met(peer.ImplementationClass, peer.ImplementationVersion)
 	s.cfg.Twin.proposed(k, err == nil)
 	return id, err
+}
+
+// unreachable marks what keeps every object from the archive. An association that it rejects for good is no such thing: another device's may be
+// accepted.
+func unreachable(err error) error {
+	if rejected, is := errors.AsType[*ul.RejectedError](err); is && rejected.RJ.Result != pdu.RejectedTransient {
+		return err
+	}
+	return spool.Unreachable(err)
 }
 
 // kinds returns what calling has sent so far. When too many AE titles have been seen, all but this one are forgotten.

@@ -114,6 +114,8 @@ func (s *sink) Deliver(ctx context.Context, it spool.Item, payload io.Reader) (s
 	s.caller.sending = id
 	a, err := s.caller.exchange(ctx, h, msg)
 	switch {
+	case errors.Is(err, ErrUnreachable):
+		return spool.Receipt{}, spool.Unreachable(err)
 	case err != nil:
 		return spool.Receipt{}, err
 	case a.Code == "": // the sender wants no answer, and no error came

@@ -93,7 +93,8 @@ type Lease interface {
 	// it out again; Spool.Resolve ends that state.
 	Carried(r Receipt) error
 	// Retry makes the Item available again after a jittered back-off that grows with Attempts. When cause is ErrCalledOff the attempt
-	// does not count and there is no back-off.
+	// does not count and there is no back-off. When it is an UnreachableError, the back-off is at most a tenth of its maximum, and ends with
+	// the queue's next Done.
 	Retry(cause error) error
 	// Park keeps the Item until an operator decides. The cause must not hold patient data.
 	Park(cause error) error
@@ -161,3 +162,15 @@ func (e *PermanentError) Error() string { return e.Err.Error() }
 
 // Unwrap returns the cause.
 func (e *PermanentError) Unwrap() error { return e.Err }
+
+// UnreachableError marks an attempt that failed before the far end saw the item: it says nothing about the item. The first delivery of the queue
+// that succeeds afterwards ends the back-off of all such items.
+type UnreachableError struct{ Err error }
+
+// Unreachable wraps err as an UnreachableError.
+func Unreachable(err error) error { return &UnreachableError{Err: err} }
+
+func (e *UnreachableError) Error() string { return e.Err.Error() }
+
+// Unwrap returns the cause.
+func (e *UnreachableError) Unwrap() error { return e.Err }

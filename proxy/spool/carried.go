@@ -73,10 +73,9 @@ func (s *Spool) items(name string, fits func(*entry) bool, limit int) []Item {
 	return list
 }
 
-// Outcome is what became of a carried item. Make it with Done, DoneAnyway, Park or Requeue.
+// Outcome is what became of a carried item. Make it with Done, Park or Requeue.
 type Outcome struct {
 	kind    outcomeKind
-	anyway  bool // the item need not be carried
 	cause   error
 	receipt Receipt
 }
@@ -92,10 +91,6 @@ const (
 // Done is an item that its receiver has: it is forgotten.
 func Done(r Receipt) Outcome { return Outcome{kind: outcomeDone, receipt: r} }
 
-// DoneAnyway is Done for an item in whatever state: it came to its receiver although nothing here knows of it, as when the machine stopped before
-// that was written down.
-func DoneAnyway(r Receipt) Outcome { return Outcome{kind: outcomeDone, anyway: true, receipt: r} }
-
 // Park is an item that its receiver refused for good. The cause must not hold patient data.
 func Park(cause error) Outcome { return Outcome{kind: outcomePark, cause: cause} }
 
@@ -106,7 +101,7 @@ func Requeue() Outcome { return Outcome{} }
 // while another call is about the same item. After any other error the item may be carried again after a restart, and unless its receiver has
 // it may be so still: resolve it again.
 func (s *Spool) Resolve(id ID, o Outcome) error {
-	e, err := s.borrow(id, func(e *entry) bool { return o.anyway || e.state == StateCarried })
+	e, err := s.borrow(id, func(e *entry) bool { return e.state == StateCarried })
 	if err != nil {
 		return err
 	}
@@ -120,6 +115,18 @@ func (s *Spool) Resolve(id ID, o Outcome) error {
 		return s.requeue(e)
 	}
 	panic(fmt.Sprintf("outcome %d", o.kind))
+}
+
+// Arrived forgets an item, synced, that its receiver has although it is not carried: its way there was not recorded before the machine
+// stopped, or it was parked here and delivered there after all. Like the other ends that were good, OnDelivered hears of it. It returns ErrUnknown
+// when there is no such item, and ErrLeased while another call is about it.
+func (s *Spool) Arrived(id ID, r Receipt) error {
+	e, err := s.borrow(id, func(*entry) bool { return true })
+	if err != nil {
+		return err
+	}
+	defer s.ops.Done()
+	return s.arrived(e, r)
 }
 
 // arrived forgets a borrowed entry whose item is delivered.

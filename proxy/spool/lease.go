@@ -139,6 +139,7 @@ func (l *lease) Done(r Receipt) error {
 	e.queue.delivered++
 	e.queue.deliveredBytes += e.size
 	e.queue.lastError = ""
+	e.queue.reached()
 	return err
 }
 
@@ -170,11 +171,16 @@ func (l *lease) Retry(cause error) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	e.releaseLocked()
-	e.notBefore = time.Time{}
+	e.notBefore, e.away = time.Time{}, false
 	if !errors.Is(cause, ErrCalledOff) {
 		e.failedLocked(cause)
 		e.queue.retried++
-		e.notBefore = time.Now().Add(s.opts.Backoff.wait(e.attempts))
+		wait := s.opts.Backoff.wait(e.attempts)
+		if _, e.away = errors.AsType[*UnreachableError](cause); e.away {
+			e.queue.away = true
+			wait = s.opts.Backoff.away(e.attempts)
+		}
+		e.notBefore = time.Now().Add(wait)
 	}
 	e.queue.add(e)
 	return nil

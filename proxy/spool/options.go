@@ -59,6 +59,11 @@ func (b Backoff) ceiling(attempts int) time.Duration {
 
 func (b Backoff) wait(attempts int) time.Duration { return rand.N(b.ceiling(attempts) + 1) }
 
+// away is the wait after an UnreachableError: at most a tenth of Max, so that the end of an outage is noticed soon.
+func (b Backoff) away(attempts int) time.Duration {
+	return rand.N(min(b.ceiling(attempts), max(b.Max/10, b.Min)) + 1)
+}
+
 func (o Options) withDefaults() Options {
 	if o.MinFreeBytes == 0 {
 		o.MinFreeBytes = DefaultMinFree

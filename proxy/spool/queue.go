@@ -23,6 +23,7 @@ type entry struct {
 	attempts  int
 	lastError string
 	notBefore time.Time
+	away      bool // notBefore is there because the far end could not be reached
 
 	heap  *entryHeap // the heap it is in, if any
 	index int        // where in it
@@ -46,8 +47,10 @@ type queue struct {
 	used    int64
 	writers int
 	limits  Limits
-	bytes   gate
-	items   gate
+	// away means that an entry may be.
+	away  bool
+	bytes gate
+	items gate
 	// wake is closed when a waiter should look again; nil when nobody waits.
 	wake chan struct{}
 
@@ -113,6 +116,25 @@ func (q *queue) withdraw(e *entry) {
 		heap.Remove(e.heap, e.index)
 	}
 	q.notify()
+}
+
+// reached makes due what waits only because the far end could not be reached.
+func (q *queue) reached() {
+	if !q.away {
+		return
+	}
+	q.away = false
+	var due []*entry
+	for _, e := range q.delayed.list {
+		if e.away {
+			due = append(due, e)
+		}
+	}
+	for _, e := range due {
+		q.withdraw(e)
+		e.notBefore = time.Time{}
+		q.add(e)
+	}
 }
 
 func (q *queue) notify() {

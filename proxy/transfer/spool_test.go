@@ -184,6 +184,8 @@ func TestFinalOfWhatIsNotCarried(t *testing.T) {
 	final := func(id spool.ID, payload string, k transfer.Kind) error {
 		return box.Final(string(id), transfer.Receipt{Kind: k, Origin: transfer.Origin{ID: string(id), SHA256: sha256.Sum256([]byte(payload))}, By: "center", Reason: "no"})
 	}
+	told := map[spool.ID]bool{}
+	s.OnDelivered(func(it spool.Item, _ spool.Receipt) { told[it.ID] = true })
 	a, b, c := put(t, s, []byte("a"), 0), put(t, s, []byte("b"), 0), put(t, s, []byte("c"), 0)
 	if err := final(a.ID, "another", transfer.Accepted); !errors.Is(err, transfer.ErrUnknown) {
 		t.Errorf("another payload: %v", err)
@@ -205,6 +207,9 @@ func TestFinalOfWhatIsNotCarried(t *testing.T) {
 	}
 	if err := final(b.ID, "b", transfer.Accepted); err != nil {
 		t.Errorf("delivered after all: %v", err)
+	}
+	if !told[a.ID] || !told[b.ID] || len(told) != 2 {
+		t.Errorf("receipts of %v were handed on", told)
 	}
 	p, err := box.Next(t.Context())
 	if err != nil || p.Item().ID != string(c.ID) {

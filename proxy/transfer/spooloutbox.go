@@ -92,7 +92,7 @@ func (b *SpoolOutbox) Carried() ([]Origin, error) {
 
 // Final ends an item.
 func (b *SpoolOutbox) Final(id string, r Receipt) error {
-	outcome := spool.Done(stub(r))
+	outcome := spool.Done(delivered(r))
 	if r.Kind == Parked {
 		outcome = spool.Park(parkedThere(r))
 	}
@@ -114,15 +114,14 @@ func (b *SpoolOutbox) late(id spool.ID, r Receipt) error {
 	case !slices.ContainsFunc(b.routes, func(m SpoolRoute) bool { return m.Queue == it.Meta.Queue }) || it.SHA256 != r.SHA256:
 		return ErrUnknown
 	case r.Kind == Accepted:
-		return b.spool.Resolve(id, spool.DoneAnyway(stub(r))) //nolint:wrapcheck // says it all
+		return b.spool.Arrived(id, delivered(r)) //nolint:wrapcheck // says it all
 	case it.State == spool.StateParked:
 		return ErrUnknown
 	}
 	return b.spool.Hold(id, parkedThere(r).Error()) //nolint:wrapcheck // says it all
 }
 
-// stub is what a queue keeps of a receipt.
-func stub(r Receipt) spool.Receipt {
+func delivered(r Receipt) spool.Receipt {
 	return spool.Receipt{At: r.At, Code: r.Code, Peer: r.Peer, Signed: r.Bytes()}
 }
 
