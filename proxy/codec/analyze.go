@@ -139,15 +139,15 @@ func (w *worker) span(v *view) (n, span int) {
 	return n, hi - lo + 1
 }
 
-// fit chooses the predictor of a component: the median; weights by least squares for the first three or all five neighbors; or those
-// by direction. Whichever makes the errors of some rows cheapest.
+// fit chooses the predictor of a component: the median, or weights by least squares for the first three or all five neighbors. Whichever makes
+// the errors of some rows cheapest.
 func (w *worker) fit(v *view, raw []byte, frames, comp int) predictor {
 	if v.width < 8 || v.rows < 3 {
 		return predictor{}
 	}
 	w.lanes[comp].reset(v.width)
 	l := &w.lanes[comp]
-	var sums [directions]normal
+	var sums normal
 	v.probe(frames, probeMany, func(frame, y int) {
 		if y >= 2 {
 			w.above(v, l, raw, frame, comp, y)
@@ -170,13 +170,10 @@ func (w *worker) fit(v *view, raw []byte, frames, comp int) predictor {
 		for i := range candidates {
 			p := &candidates[i]
 			p.hi = hi
-			switch p.kind {
-			case medianKind:
+			if p.kind == medianKind {
 				median(errs, l.cur, l.up)
-			case linearKind:
+			} else {
 				p.weighted(errs, l.cur, l.up, l.up2)
-			case directedKind:
-				p.directed(errs, l.cur, l.up, l.up2)
 			}
 			cost[i] += costOf(errs)
 		}
@@ -224,11 +221,10 @@ func costOf(errs []int32) float64 {
 type normal struct {
 	a [5][5]float64
 	b [5]float64
-	n int
 }
 
 // add takes in every third sample of a row. Lively places count less: there the errors are large anyway.
-func add(sums *[directions]normal, cur, up, up2 []int32) {
+func add(sums *normal, cur, up, up2 []int32) {
 	for x := pad; x < len(cur)-pad; x += 3 {
 		b := up[x]
 		d := [5]int32{cur[x-1] - b, up[x-1] - b, up[x+1] - b, cur[x-2] - b, up2[x] - b}
@@ -236,51 +232,29 @@ func add(sums *[directions]normal, cur, up, up2 []int32) {
 		if lively == 0 {
 			continue
 		}
-		n := &sums[direction(abs(d[0]-d[3])+abs(d[1])+abs(d[2]), abs(d[0]-d[1])+abs(d[4])+abs(up[x+1]-up2[x+1]))]
-		n.n++
 		weight := 1 / float64(1+lively)
 		weight *= weight
 		t := weight * float64(cur[x]-b)
 		for i := range d {
 			wi := weight * float64(d[i])
-			n.b[i] += t * float64(d[i])
+			sums.b[i] += t * float64(d[i])
 			for j := range i + 1 {
-				n.a[i][j] += wi * float64(d[j])
+				sums.a[i][j] += wi * float64(d[j])
 			}
 		}
 	}
 }
 
-// directedMin is how many samples of a direction are enough for weights of its own.
-const directedMin = 100
-
 // solve returns predictors to choose from, the median first.
-func solve(sums *[directions]normal) []predictor {
-	var all normal
-	for s := range sums {
-		all.n += sums[s].n
-		for i := range all.b {
-			all.b[i] += sums[s].b[i]
-			for j := range i + 1 {
-				all.a[i][j] += sums[s].a[i][j]
-			}
-		}
-	}
+func solve(sums *normal) []predictor {
 	candidates := []predictor{{}}
-	three, five := predictor{kind: linearKind}, predictor{kind: linearKind}
-	if all.solve(3, &three.w[0]) {
-		candidates = append(candidates, three)
-	}
-	if !all.solve(5, &five.w[0]) {
-		return candidates
-	}
-	directed := predictor{kind: directedKind}
-	for s := range sums {
-		if sums[s].n < directedMin || !sums[s].solve(5, &directed.w[s]) {
-			directed.w[s] = five.w[0]
+	for _, k := range []int{3, 5} {
+		p := predictor{kind: linearKind}
+		if sums.solve(k, &p.w[0]) {
+			candidates = append(candidates, p)
 		}
 	}
-	return append(candidates, five, directed)
+	return candidates
 }
 
 // solve finds the weights of the first k neighbors. It reports false if there are none that fit the format.

@@ -10,7 +10,9 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/klauspost/compress/zstd"
 
@@ -112,6 +114,20 @@ func perModality(b *testing.B, f func(b *testing.B, objects [][]byte)) {
 	}
 }
 
+// processorTime reports megabytes of originals per second of processor time, which on a busy machine says more than the time of day.
+func processorTime(b *testing.B, size int) (report func()) {
+	b.Helper()
+	used := func() time.Duration {
+		var r syscall.Rusage
+		if err := syscall.Getrusage(syscall.RUSAGE_SELF, &r); err != nil {
+			b.Fatal(err)
+		}
+		return time.Duration(r.Utime.Nano() + r.Stime.Nano())
+	}
+	before := used()
+	return func() { b.ReportMetric(float64(size)*float64(b.N)/1e6/(used()-before).Seconds(), "MB/cpu-s") }
+}
+
 // BenchmarkEncode encodes on one core, digests given, as the spool has them.
 func BenchmarkEncode(b *testing.B) {
 	perModality(b, func(b *testing.B, objects [][]byte) {
@@ -121,6 +137,7 @@ func BenchmarkEncode(b *testing.B) {
 			digests[i] = sha256.Sum256(o)
 		}
 		b.SetBytes(int64(total(objects)))
+		defer processorTime(b, total(objects))()
 		n := int64(0)
 		for b.Loop() {
 			n = 0
@@ -144,6 +161,7 @@ func BenchmarkZstd3(b *testing.B) {
 			b.Fatal(err)
 		}
 		b.SetBytes(int64(total(objects)))
+		defer processorTime(b, total(objects))()
 		n := 0
 		var out []byte
 		for b.Loop() {
@@ -176,6 +194,7 @@ func BenchmarkDecode(b *testing.B) {
 			}
 		}
 		b.SetBytes(int64(total(objects)))
+		defer processorTime(b, total(objects))()
 		var out []byte
 		for b.Loop() {
 			for _, block := range blocks {

@@ -9,7 +9,7 @@ import (
 )
 
 // Version is the format that this package writes. It reads all versions up to this one.
-const Version = 1
+const Version = 2
 
 // Sizes of the format, in bytes.
 const (
@@ -85,12 +85,13 @@ const (
 	stored    method = iota // the bytes themselves
 	zipped                  // zstd
 	shuffled                // width, then zstd of the bytes of wide numbers sorted by significance
-	predicted               // see predicted.go
+	predicted               // see unpredicted.go; written by version 1
 	curves                  // see curves.go
+	braided                 // see braided.go; since version 2
 )
 
 // methods is how many there are.
-const methods = byte(curves) + 1
+const methods = byte(braided) + 1
 
 // BlockHeader is what a block says of itself.
 type BlockHeader struct {

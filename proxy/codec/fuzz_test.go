@@ -2,6 +2,8 @@ package codec
 
 import (
 	"bytes"
+	"os"
+	"path/filepath"
 	"testing"
 )
 
@@ -31,6 +33,19 @@ func seeds() (objects, encoded [][]byte) {
 	return objects, encoded
 }
 
+// formerly are small objects that version 1 has written.
+func formerly(f *testing.F) (encoded [][]byte) {
+	f.Helper()
+	for _, name := range []string{"gray8", "color", "planar", "median", "linear", "sparse", "waveform"} {
+		b, err := os.ReadFile(filepath.Join("testdata", "v1", name+".twpc"))
+		if err != nil {
+			f.Fatal(err)
+		}
+		encoded = append(encoded, b)
+	}
+	return encoded
+}
+
 // FuzzDecode: the decoder neither panics nor writes more than announced.
 func FuzzDecode(f *testing.F) {
 	_, encoded := seeds()
@@ -50,7 +65,7 @@ func FuzzDecode(f *testing.F) {
 // FuzzBlock: a payload of any method without the checksum in the way.
 func FuzzBlock(f *testing.F) {
 	_, encoded := seeds()
-	for _, b := range encoded {
+	for _, b := range append(encoded, formerly(f)...) {
 		for b = b[HeaderSize:]; len(b) > 0; {
 			h, err := ParseBlockHeader(b)
 			if err != nil {
@@ -76,8 +91,8 @@ func FuzzBlock(f *testing.F) {
 		{width: 40, rows: 48, comps: 3, bytes: 1, planar: true},
 	} {
 		p := w.choose(raw, s)
-		p.fitted[0] = predictor{kind: directedKind, w: [directions]linear{{500, -100, 300, 10, 20}, {900}, {0, 0, 10}}, hi: 1 << 15}
-		f.Add(byte(predicted), len(raw), w.appendPredicted(nil, raw, p))
+		p.fitted[0] = predictor{kind: linearKind, w: [directions]linear{{500, -100, 300, 10, 20}}, hi: 1 << 15}
+		f.Add(byte(braided), len(raw), w.appendBraided(nil, raw, p))
 		if s.transposed {
 			f.Add(byte(curves), len(raw), w.appendCurves(nil, raw, &p.view))
 		}

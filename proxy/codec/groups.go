@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math"
+	"slices"
 
 	"github.com/klauspost/compress/fse"
 	"github.com/klauspost/compress/huff0"
@@ -23,34 +24,9 @@ const (
 	lz            // zstd: runs of them
 )
 
-// appendGroups sorts the tokens by context and appends them in groups of contexts that share a table, w.counts holding how often each
-// token occurs in each context. First comes, for each component, the set of its contexts that occur, and the number of tokens of each.
-func (w *worker) appendGroups(dst []byte, comps int, shift uint) []byte {
-	n := comps << contextBits
-	var total [contexts * maxComps]int
-	var offset [contexts * maxComps]uint32
-	sum := 0
-	for comp := range comps {
-		set := uint64(0)
-		for i := range contexts {
-			q := comp<<contextBits + i
-			offset[q] = uint32(sum)
-			for _, c := range w.counts[q*tokens:][:tokens] {
-				total[q] += int(c)
-			}
-			if sum += total[q]; total[q] > 0 {
-				set |= 1 << i
-			}
-		}
-		dst = append(dst, binary.LittleEndian.AppendUint64(nil, set)[:8>>shift]...)
-		for _, t := range total[comp<<contextBits:][:contexts] {
-			if t > 0 {
-				dst = binary.AppendUvarint(dst, uint64(t))
-			}
-		}
-	}
-	w.sorted = grow(w.sorted, sum)
-	scatter(w.sorted, w.tokens, w.where, &offset)
+// appendGroups appends the tokens, which are sorted by context, in groups of contexts that share a table. total holds how many tokens each
+// of n contexts has, w.counts how often each token occurs in it.
+func (w *worker) appendGroups(dst []byte, n int, total *[contexts * maxComps]int) []byte {
 	at := 0
 	for q := 0; q < n; {
 		size, members := total[q], 1
@@ -84,17 +60,6 @@ func (w *worker) appendGroups(dst []byte, comps int, shift uint) []byte {
 	return dst
 }
 
-// scatter sorts tokens by context. offset holds where each context begins.
-func scatter(dst, toks, where []byte, offset *[contexts * maxComps]uint32) {
-	where = where[:len(toks)]
-	for i, t := range toks {
-		q := where[i]
-		at := offset[q]
-		offset[q] = at + 1
-		dst[at] = t
-	}
-}
-
 // tableCost estimates the bits of tokens with a table of their own: their entropy and about five bits for each entry.
 func tableCost(counts *[tokens]uint32) float64 {
 	n, cost := 0, 24.0
@@ -109,10 +74,10 @@ func tableCost(counts *[tokens]uint32) float64 {
 
 // appendTokens appends the chunks of a group. counts tell what is worth trying.
 func (w *worker) appendTokens(dst, toks []byte, counts *[tokens]uint32) []byte {
-	entropy := tableCost(counts) / float64(len(toks))
+	entropy, common := tableCost(counts)/float64(len(toks)), float64(slices.Max(counts[:]))/float64(len(toks))
 	for len(toks) > 0 {
 		n := min(len(toks), chunk)
-		c, coded := w.shortest(toks[:n], entropy)
+		c, coded := w.shortest(toks[:n], entropy, common)
 		dst = append(dst, byte(c))
 		dst = binary.AppendUvarint(dst, uint64(len(coded)))
 		dst = append(dst, coded...)
@@ -121,19 +86,27 @@ func (w *worker) appendTokens(dst, toks []byte, counts *[tokens]uint32) []byte {
 	return dst
 }
 
-// shortest returns the shortest form of a chunk.
-func (w *worker) shortest(toks []byte, entropy float64) (coder, []byte) {
+// finiteFrom is from which part of a chunk on its commonest token is worth a fraction of a bit that counts.
+const finiteFrom = 0.45
+
+// shortest returns the shortest form of a chunk. entropy is how many bits a token takes, common the part that the commonest one has.
+func (w *worker) shortest(toks []byte, entropy, common float64) (coder, []byte) {
 	best, how := toks, asIs
-	coded, _, err := huff0.Compress4X(toks, &w.huff)
-	switch {
-	case err == huff0.ErrUseRLE: //nolint:errorlint // huff0 returns it as it is
-		return same, toks[:1]
-	case err == nil && len(coded) < len(best):
-		best, how = coded, huffman
-	}
-	if entropy < 2.5 {
-		if coded, err := fse.Compress(toks, &w.fse); err == nil && len(coded) < len(best) {
+	if common > finiteFrom {
+		switch coded, err := fse.Compress(toks, &w.fse); {
+		case err == fse.ErrUseRLE: //nolint:errorlint // fse returns it as it is
+			return same, toks[:1]
+		case err == nil && len(coded) < len(best):
 			best, how = coded, finite
+		}
+	}
+	if how == asIs {
+		coded, _, err := huff0.Compress4X(toks, &w.huff)
+		switch {
+		case err == huff0.ErrUseRLE: //nolint:errorlint // huff0 returns it as it is
+			return same, toks[:1]
+		case err == nil && len(coded) < len(best):
+			best, how = coded, huffman
 		}
 	}
 	if entropy < 0.75 {
@@ -145,8 +118,12 @@ func (w *worker) shortest(toks []byte, entropy float64) (coder, []byte) {
 	return how, best
 }
 
-// parseGroups fills in w.sorted, and returns where the tokens of each context begin. There are total tokens.
-func (w *worker) parseGroups(r *reader, comps int, shift uint, total int) (begin [contexts * maxComps]uint32, err error) {
+// places are where the tokens of each context of each component begin, in the first strand and in the second one.
+type places [strands][contexts * maxComps]uint32
+
+// parseGroups fills in w.sorted, and returns where the tokens of each context begin. There are total tokens. In a block of one strand the
+// second one's places are of no use.
+func (w *worker) parseGroups(r *reader, comps int, shift uint, total, strands int) (begin places, err error) {
 	n := comps << contextBits
 	var size [contexts * maxComps]int
 	sum := 0
@@ -155,9 +132,12 @@ func (w *worker) parseGroups(r *reader, comps int, shift uint, total int) (begin
 		copy(set[:], r.bytes(8>>shift))
 		for i := range contexts {
 			q := comp<<contextBits + i
-			begin[q] = uint32(sum)
+			begin[0][q] = uint32(sum)
 			if set[i>>3]>>(i&7)&1 != 0 {
 				size[q] = r.length(total - sum)
+				if strands == 2 {
+					begin[1][q] = uint32(sum + r.length(size[q]))
+				}
 			}
 			sum += size[q]
 		}

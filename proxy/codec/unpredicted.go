@@ -5,7 +5,8 @@ import (
 	"fmt"
 )
 
-// appendUnpredicted appends the original of a predicted block of size bytes to dst.
+// appendUnpredicted appends the original of a predicted block of size bytes to dst. Version 1 wrote such blocks: bits in the order of samples,
+// one strand.
 func (w *worker) appendUnpredicted(dst, payload []byte, size int) ([]byte, error) {
 	r := reader{b: payload}
 	v, err := w.parseView(&r, size)
@@ -25,12 +26,12 @@ func (w *worker) appendUnpredicted(dst, payload []byte, size int) ([]byte, error
 	total := size / v.bytes
 	w.moods.use(shift)
 	u := unpredictor{moods: &w.moods, bytes: v.bytes, scale: scaleOf(v.bytes)}
-	begin, err := w.parseGroups(&r, v.comps, shift, total)
+	begin, err := w.parseGroups(&r, v.comps, shift, total, 1)
 	if err != nil {
 		return dst, err
 	}
 	w.rest = append(append(w.rest[:0], r.b...), 0, 0, 0, 0, 0, 0, 0, 0) // eight bytes are read at a time
-	u.begin(w.sorted, begin, w.rest)
+	u.begin(w.sorted, begin[0], w.rest)
 	at := len(dst)
 	dst = reserve(dst, size)[:at+size]
 	if !w.rows(&v, &u, &fitted, dst[at:]) {
@@ -158,7 +159,7 @@ func (u *unpredictor) median(l *lane) bool {
 		err := unfold(e)
 		west = abs(err)
 		sizes[x] = west
-		a = int32(uint32(min(max(a+b-c, min(a, b)), max(a, b))+err) << cut >> cut)
+		a = int32(uint32(middle(a, b, c)+err) << cut >> cut)
 		cur[x] = a
 		b, c, north = d, b, east
 	}

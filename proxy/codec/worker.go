@@ -20,16 +20,17 @@ type worker struct {
 	raw, check []byte // bytes of blocks
 	try, out   []byte // attempts
 
-	lanes          [maxComps]lane
+	lanes          [strands * maxComps]lane
 	ref, row, errs []int32
-	lively         []int32
+	greens         [strands][]int32
+	ahead          [strands][]outlook
 	seen           []byte
 	levels, ranks  []uint16
 
-	tokens   []byte // of all samples, in the order of samples
-	where    []byte // their contexts
-	sorted   []byte // tokens by context
-	rest     []byte // the bits that follow tokens
+	finds    []finding // of all samples, in their order
+	byMood   []int16   // errors by context
+	sorted   []byte    // tokens by context
+	rest     []byte    // the bits that follow tokens
 	counts   []uint32
 	classify [classified]uint16 // token | rest << 8 of small folded errors
 	scale    scale
@@ -96,7 +97,7 @@ func (w *worker) payload(dst, raw []byte, p part) (method, []byte) {
 
 // Which of zstd and prediction is better is found on a sample of a block. Where it is not clear, both are done.
 const (
-	trialPart = 24      // of a block is the sample
+	trialPart = 40      // of a block is the sample
 	trialMin  = 8 << 10 // bytes
 )
 
@@ -109,14 +110,14 @@ func (w *worker) appendSamples(dst, raw []byte, s shape) (method, []byte) {
 	}
 	predict, zip := w.promising(raw, p)
 	if predict {
-		dst = w.appendPredicted(dst, raw, p)
+		dst = w.appendBraided(dst, raw, p)
 		if !zip {
-			return predicted, dst
+			return braided, dst
 		}
 	}
 	w.try = w.zip.EncodeAll(raw, w.try[:0])
 	if predict && len(dst)-at <= len(w.try) {
-		return predicted, dst
+		return braided, dst
 	}
 	return zipped, append(dst[:at], w.try...)
 }
@@ -124,12 +125,12 @@ func (w *worker) appendSamples(dst, raw []byte, s shape) (method, []byte) {
 // appendWaveform codes a waveform as an image or as curves, whichever is shorter.
 func (w *worker) appendWaveform(dst, raw []byte, p *plan) (method, []byte) {
 	at := len(dst)
-	dst = w.appendPredicted(dst, raw, p)
+	dst = w.appendBraided(dst, raw, p)
 	w.try = w.appendCurves(w.try[:0], raw, &p.view)
 	if len(w.try) < len(dst)-at {
 		return curves, append(dst[:at], w.try...)
 	}
-	return predicted, dst
+	return braided, dst
 }
 
 // promising says what is worth trying on a block.
@@ -142,7 +143,7 @@ func (w *worker) promising(raw []byte, p *plan) (predict, zip bool) {
 	z := len(w.try)
 	trial := *p
 	trial.shape = s
-	w.try = w.appendPredicted(w.try[:0], part, &trial)
+	w.try = w.appendBraided(w.try[:0], part, &trial)
 	return len(w.try) < z+z/4, z < len(w.try)+len(w.try)/4
 }
 
@@ -203,6 +204,10 @@ func (w *worker) decode(dst []byte, h BlockHeader, payload []byte) ([]byte, erro
 		}
 	case curves:
 		if dst, err = w.appendUncurved(dst, payload, h.Size); err != nil {
+			return dst[:at], err
+		}
+	case braided:
+		if dst, err = w.appendUnbraided(dst, payload, h.Size); err != nil {
 			return dst[:at], err
 		}
 	case predicted:

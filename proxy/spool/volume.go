@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -51,8 +52,18 @@ type storedFile interface {
 // diskVolume is a directory that this process holds the lock of.
 type diskVolume struct {
 	root *os.Root
-	lock *os.File
-	dirs map[string]*os.File
+	// items is the folder of that name: an os.Root opens each folder on the way anew, and items are made, renamed and removed all the time.
+	items *os.Root
+	lock  *os.File
+	dirs  map[string]*os.File
+}
+
+// at returns where a name is, and what it is called there.
+func (v *diskVolume) at(name string) (*os.Root, string) {
+	if base, ok := strings.CutPrefix(name, itemsDir+"/"); ok {
+		return v.items, base
+	}
+	return v.root, name
 }
 
 func openVolume(dir string) (*diskVolume, error) {
@@ -110,6 +121,9 @@ func (v *diskVolume) prepare() error {
 			return fmt.Errorf("make a folder of the queue directory: %w", err)
 		}
 	}
+	if v.items, err = v.root.OpenRoot(itemsDir); err != nil {
+		return fmt.Errorf("open a folder of the queue directory: %w", err)
+	}
 	for _, name := range []string{rootDir, itemsDir, quarantineDir, epochsDir} {
 		d, err := v.root.Open(name)
 		if err != nil {
@@ -124,7 +138,8 @@ func (v *diskVolume) prepare() error {
 }
 
 func (v *diskVolume) create(name string) (file, error) {
-	f, err := v.root.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	root, name := v.at(name)
+	f, err := root.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("create a file of the queue: %w", err)
 	}
@@ -142,7 +157,8 @@ func (f diskFile) Size() (int64, error) {
 }
 
 func (v *diskVolume) open(name string) (storedFile, error) {
-	f, err := v.root.Open(name)
+	root, name := v.at(name)
+	f, err := root.Open(name)
 	if err != nil {
 		return nil, fmt.Errorf("open a file of the queue: %w", err)
 	}
@@ -150,14 +166,20 @@ func (v *diskVolume) open(name string) (storedFile, error) {
 }
 
 func (v *diskVolume) rename(from, to string) error {
-	if err := v.root.Rename(from, to); err != nil {
+	root, old := v.at(from)
+	same, name := v.at(to)
+	if same != root {
+		root, old, name = v.root, from, to
+	}
+	if err := root.Rename(old, name); err != nil {
 		return fmt.Errorf("rename a file of the queue: %w", err)
 	}
 	return nil
 }
 
 func (v *diskVolume) remove(name string) error {
-	if err := v.root.Remove(name); err != nil {
+	root, name := v.at(name)
+	if err := root.Remove(name); err != nil {
 		return fmt.Errorf("remove a file of the queue: %w", err)
 	}
 	return nil
@@ -195,6 +217,9 @@ func (v *diskVolume) close() error {
 	var errs []error
 	for _, d := range v.dirs {
 		errs = append(errs, d.Close())
+	}
+	if v.items != nil {
+		errs = append(errs, v.items.Close())
 	}
 	if v.lock != nil {
 		errs = append(errs, v.lock.Close())

@@ -37,6 +37,7 @@ func messages() []message {
 		number{kindPing, 1},
 		number{kindPong, 1 << 63},
 		number{kindAbandon, 7},
+		number{kindDecoding, 20_000},
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"hash"
 	"io"
 	"sync"
+	"time"
 
 	"github.com/towpath/towpath/proxy/codec"
 )
@@ -94,7 +95,9 @@ func (in *incoming) take(s *inSession, c chunk, cdc *codec.Codec) (complete bool
 			return false, err
 		}
 		in.mu.Unlock()
+		s.decoding.begin(time.Now())
 		data, err = cdc.AppendDecoded(make([]byte, 0, c.size), data)
+		s.decoding.end(int(c.size), time.Now())
 		in.mu.Lock()
 		s.assembling.Add(-int64(c.coded))
 		switch {

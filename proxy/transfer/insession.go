@@ -47,6 +47,8 @@ type inSession struct {
 	finals     *finalQueue
 	settled    chan struct{} // a place for each answer being recorded
 	taken      atomic.Int64
+	reports    bool // the sender wants to know how fast blocks are decoded
+	decoding   decoding
 	left       bool // locked by the Receiver: no lane may join any more
 }
 
@@ -163,6 +165,7 @@ func (r *Receiver) join(ctx context.Context, h hello) (*inSession, byte) {
 			s := &inSession{
 				r: r, node: h.node, id: h.session, codec: r.cfg.Codec != nil, out: newOutbound(), over: make(chan struct{}), done: make(chan struct{}),
 				items: map[uint64]*incoming{}, finals: newFinalQueue(), settled: make(chan struct{}, settling),
+				reports: h.codec >= reportsFrom,
 			}
 			r.sessions[h.node] = s
 			r.mu.Unlock()
@@ -279,6 +282,9 @@ func (s *inSession) handle(m message, chunks uint64) error {
 	case number:
 		if m.k == kindPing {
 			s.out.put(number{kindPong, m.n})
+			if ps, news := s.decoding.report(); news && s.reports {
+				s.out.put(number{kindDecoding, ps})
+			}
 			return nil
 		}
 		if m.k == kindAbandon {

@@ -82,6 +82,10 @@ func (q *readyQueue) drop(it *outItem) {
 type speed struct {
 	nsPerByte float64 // of original, with verification
 	ratio     float64
+	far       float64 // nanoseconds for each byte of original that the receiver takes to decode; 0 if it has not said
+	farAt     time.Time
+	best      float64 // rate of the line in bytes/s, the highest of late; 0 before it was measured
+	bestAt    time.Time
 }
 
 func newSpeed() speed { return speed{nsPerByte: 30, ratio: 2} }
@@ -142,6 +146,12 @@ func (o *outSession) encodeLocked(size int) bool {
 	}
 	if h.work > hungerMax {
 		h.work, h.hungry = 0, 0
+	}
+	if !o.pace.startup {
+		o.speed.line(o.pace.rate, now)
+	}
+	if !o.speed.keepsUp(now) {
+		return false
 	}
 	if now.Before(h.bound) {
 		return o.speed.hidden(size, o.ready.bytes, o.pace.line())

@@ -33,6 +33,8 @@ const (
 	kindPing    kind = 14 // S
 	kindPong    kind = 15 // R
 	kindAbandon kind = 16 // S: forget the offer
+	// kindDecoding is R: how many picoseconds it takes to decode a byte. Only for senders that speak version 2 of the codec.
+	kindDecoding kind = 17
 )
 
 const (
@@ -59,7 +61,7 @@ func (k kind) limit() int {
 		return 8 + 4 + maxReceipt
 	case kindHello, kindWelcome, kindRefuse, kindSettled, kindAsk, kindHeld, kindUnknown:
 		return 1 << 10
-	case kindWant, kindAck, kindPing, kindPong, kindAbandon:
+	case kindWant, kindAck, kindPing, kindPong, kindAbandon, kindDecoding:
 		return 16
 	}
 	return -1
@@ -249,7 +251,7 @@ func parse(k kind, b []byte) (message, error) {
 		m = signed{k, d.u64(), d.bytes(maxReceipt)}
 	case kindSettled, kindAsk, kindHeld, kindUnknown:
 		m = named{k, d.text(MaxName), d.digest(), Kind(d.u8())}
-	case kindPing, kindPong, kindAbandon:
+	case kindPing, kindPong, kindAbandon, kindDecoding:
 		m = number{k, d.u64()}
 	default:
 		return nil, fmt.Errorf("%w: kind %d", errMalformed, k)

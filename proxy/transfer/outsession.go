@@ -212,6 +212,12 @@ func (o *outSession) heed(l *outLane, m message) error {
 		if m.k == kindPong {
 			return o.pong(m.n)
 		}
+		if m.k == kindDecoding {
+			o.mu.Lock()
+			o.speed.heard(m.n, time.Now())
+			o.mu.Unlock()
+			return nil
+		}
 	}
 	return fmt.Errorf("%w: kind %d from a receiver", errMalformed, m.kind())
 }
