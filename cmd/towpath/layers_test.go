@@ -42,6 +42,8 @@ var house = []room{
 	{"proxy/dicom/dimse", "proxy/dicom/pdu proxy/dicom/ul", "DIMSE stands on the upper layer"},
 
 	// Level 2: mechanisms.
+	{"tunnel/path", "tunnel/wgkey", "where packets go is decided by a pure function of probes and time"},
+	{"tunnel/steer", "tunnel/path tunnel/wgkey", "who carries out what is decided knows devices only as their socket"},
 	{
 		"tunnel/...", "tunnel tunnel/wgkey tunnel/link tunnel/uapi tunnel/capture tunnel/internal/...",
 		"backends know the noun, the link, the tap and the protocol, not each other",
