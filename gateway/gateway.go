@@ -26,6 +26,7 @@ import (
 	"github.com/towpath/towpath/proxy/spool"
 	"github.com/towpath/towpath/tunnel"
 	"github.com/towpath/towpath/tunnel/capture"
+	"github.com/towpath/towpath/tunnel/carrier"
 )
 
 // Condition codes of this package.
@@ -85,6 +86,8 @@ type Options struct {
 	Clock *clock.Keeper
 	// Relay is told every map, before it is applied, and is what a Node of kind relay does besides; it may be nil.
 	Relay Relay
+	// Carrier takes packets over TCP where UDP is blocked. It is the one that Device was made with; nil if that has none.
+	Carrier *carrier.Client
 	// Ways are how the coordinator is asked when its hub is silent.
 	Ways control.Ways
 	// Guard is the firewall, where Device has an interface.
@@ -213,6 +216,12 @@ func (g *Gateway) Run(ctx context.Context) error {
 	group.Go(func() error { return g.reportLoop(ctx, g.coord) })
 	group.Go(func() error { return g.standingLoop(ctx) })
 	group.Go(func() error { return g.twins.loop(ctx) })
+	if g.opt.Carrier != nil {
+		group.Go(func() error {
+			g.opt.Carrier.Run(ctx)
+			return nil
+		})
+	}
 	group.Go(func() error { return g.spoolKeyLoop(ctx) })
 	group.Go(func() error {
 		return localapi.Serve(ctx, g.opt.Dir.Path(state.SocketFile), g, localapi.QueuesOf(g.opt.Spool))
@@ -269,6 +278,7 @@ func (g *Gateway) apply(ctx context.Context) bool {
 	g.checkNetworks(m.Overlay)
 	g.admit(m)
 	endpoints, complete := g.resolve(ctx, m)
+	g.aim(m, endpoints)
 	d, err := reconcile.Compile(m, reconcile.Local{
 		PrivateKey: key, ListenPort: g.opt.ListenPort, MTU: g.opt.MTU,
 		LANAddress: g.opt.LANAddress, LANAlso: g.opt.LANAlso, Endpoints: endpoints,

@@ -56,6 +56,7 @@ func (g *Gateway) observe(ctx context.Context) bool {
 	g.observeTwins(m, now)
 	g.observeDevices(m, now)
 	g.observeExpiry(m, now)
+	g.observeCarrier(now)
 	return true
 }
 

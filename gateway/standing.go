@@ -131,7 +131,7 @@ func (g *Gateway) raiseStanding(r wire.StandingResponse, now time.Time) {
 		code, sev, text = codeWaiting, health.Warning, "this box waits until somebody at the center agrees to it: call the center"
 	case wire.StandingActive:
 		code, sev, text = codeCoordinator, health.Warning, "the coordinator answers on the web and not in the tunnel: this network, or the clinic's firewall, must let "+
-			"UDP out to it. This box goes on with its last good plan"
+			"UDP out to it."+g.withoutCarrier()+" This box goes on with its last good plan"
 	default:
 		return // of a later contract
 	}

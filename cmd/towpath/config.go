@@ -22,6 +22,8 @@ type coordinatorConfig struct {
 	// Listen is the address of the enrolment port.
 	Listen  string `json:"listen"`
 	HubPort uint16 `json:"hub_port"`
+	// ListenTLS is an address where the same is served in TLS; empty for none.
+	ListenTLS string `json:"listen_tls,omitempty"`
 	// Database is the URL of a PostgreSQL database, with its password if it has one; empty means the file in the same directory.
 	Database string `json:"database,omitempty"`
 	// NoRelay says that the hub carries nothing between nodes.

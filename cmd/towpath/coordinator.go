@@ -15,7 +15,6 @@ import (
 	"time"
 
 	"github.com/urfave/cli/v2"
-	"golang.org/x/net/netutil"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/towpath/towpath/cmd/towpath/internal/box"
@@ -24,12 +23,12 @@ import (
 	"github.com/towpath/towpath/provisioning/adminapi"
 	"github.com/towpath/towpath/provisioning/coordinator"
 	"github.com/towpath/towpath/provisioning/hub"
-	"github.com/towpath/towpath/provisioning/nodeapi"
 	"github.com/towpath/towpath/provisioning/store"
 	"github.com/towpath/towpath/provisioning/store/postgres"
 	"github.com/towpath/towpath/provisioning/store/sqlite"
 	"github.com/towpath/towpath/provisioning/wire"
 	"github.com/towpath/towpath/tunnel"
+	"github.com/towpath/towpath/tunnel/carrier"
 	"github.com/towpath/towpath/tunnel/netstack"
 	"github.com/towpath/towpath/tunnel/turn"
 )
@@ -64,13 +63,15 @@ func coordinatorCommand() *cli.Command {
 func coordinatorInitCommand() *cli.Command {
 	return &cli.Command{
 		Name: "init", Usage: "make a new network: its keys, its database, its address plan",
-		Description: `Boxes reach the coordinator at --host on UDP --hub-port and TCP --http-port. With --with-center NAME the same machine is also
+		Description: `Boxes reach the coordinator at --host on UDP --hub-port and TCP --http-port. Those whose network lets no UDP out
+are carried over TCP, on --https-port or --http-port: give --https-port 443 where it is free. With --with-center NAME the same machine is also
 the gateway of the center of that name, on UDP --center-port; "towpath coordinator serve" then runs both.`,
 		Flags: []cli.Flag{
 			dirFlag(),
 			&cli.StringSliceFlag{Name: "host", Required: true, Usage: "`NAME` or address under which boxes reach this machine; may be given several times, best first"},
 			&cli.StringFlag{Name: "bind", Usage: "local `ADDRESS` of the enrolment port; all addresses if not given"},
 			&cli.UintFlag{Name: "http-port", Value: defaultHTTP, Usage: "TCP `PORT` of enrolment"},
+			&cli.UintFlag{Name: "https-port", Usage: "TCP `PORT` of the same in TLS, 443 if possible: boxes on networks without UDP are carried there; none if not given"},
 			&cli.UintFlag{Name: "hub-port", Value: defaultHub, Usage: "UDP `PORT` of the coordinator's own WireGuard endpoint"},
 			&cli.BoolFlag{Name: "no-relay", Usage: "do not carry sealed packets between boxes that cannot reach each other"},
 			&cli.StringSliceFlag{Name: "pool", Usage: "address `PREFIX` of the plan; 10.201.0.0/16 if not given; may be given several times"},
@@ -123,7 +124,14 @@ func initOptions(c *cli.Context) (coordinatorConfig, coordinator.InitOptions, er
 		Listen:  net.JoinHostPort(c.String("bind"), strconv.Itoa(int(c.Uint("http-port")))),
 		HubPort: uint16(c.Uint("hub-port")), Database: c.String("postgres"), NoRelay: c.Bool("no-relay"),
 	}
-	opt.HubEndpoints, opt.URLs = reach(c.StringSlice("host"), cfg.HubPort, uint16(c.Uint("http-port")))
+	httpsPort := c.Uint("https-port")
+	if httpsPort > 65535 || httpsPort == c.Uint("http-port") {
+		return cfg, opt, ui.Usagef("ports are 1 to 65535, and --http-port has its own", "--https-port %d is no free port", httpsPort)
+	}
+	if httpsPort != 0 {
+		cfg.ListenTLS = net.JoinHostPort(c.String("bind"), strconv.Itoa(int(httpsPort)))
+	}
+	opt.HubEndpoints, opt.URLs = reach(c.StringSlice("host"), cfg.HubPort, uint16(c.Uint("http-port")), uint16(httpsPort))
 	for _, s := range c.StringSlice("pool") {
 		p, err := netip.ParsePrefix(s)
 		if err != nil {
@@ -150,10 +158,16 @@ func initOptions(c *cli.Context) (coordinatorConfig, coordinator.InitOptions, er
 }
 
 // reach is how boxes find a coordinator under its names.
-func reach(hosts []string, hubPort, httpPort uint16) (endpoints, urls []string) {
+// httpsPort is 0 if there is none.
+func reach(hosts []string, hubPort, httpPort, httpsPort uint16) (endpoints, urls []string) {
 	for _, h := range hosts {
 		endpoints = append(endpoints, net.JoinHostPort(h, strconv.Itoa(int(hubPort))))
 		urls = append(urls, "http://"+net.JoinHostPort(h, strconv.Itoa(int(httpPort))))
+	}
+	for _, h := range hosts {
+		if httpsPort != 0 && len(urls) < wire.MaxTokenURLs {
+			urls = append(urls, "https://"+net.JoinHostPort(h, strconv.Itoa(int(httpsPort))))
+		}
 	}
 	return endpoints, urls
 }
@@ -175,15 +189,17 @@ were made before keep the old address.`,
 			if err != nil {
 				return err
 			}
-			_, port, err := net.SplitHostPort(cfg.Listen)
+			httpPort, err := portOf(cfg.Listen)
 			if err != nil {
-				return fmt.Errorf("read the enrolment port: %w", err)
+				return err
 			}
-			httpPort, err := strconv.ParseUint(port, 10, 16)
-			if err != nil {
-				return fmt.Errorf("read the enrolment port: %w", err)
+			var httpsPort uint16
+			if cfg.ListenTLS != "" {
+				if httpsPort, err = portOf(cfg.ListenTLS); err != nil {
+					return err
+				}
 			}
-			endpoints, urls := reach(c.StringSlice("host"), cfg.HubPort, uint16(httpPort))
+			endpoints, urls := reach(c.StringSlice("host"), cfg.HubPort, httpPort, httpsPort)
 			return offline(c, adminClient(c).SetReach(c.Context, adminapi.Reach{HubEndpoints: endpoints, URLs: urls}))
 		},
 	}
@@ -289,19 +305,33 @@ func serveCoordinator(ctx context.Context, dir string, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	admin, err := listenSocket(ctx, filepath.Join(dir, adminSocket))
+	certificate, err := publicTLS()
 	if err != nil {
 		_ = public.Close()
 		return err
 	}
-	rel := hubRelay(dir, cfg, log)
-	stack, err := netstack.New(netstack.Options{Log: log.With("role", "hub"), Name: "hub", Bind: rel.Bind(nil), FwMark: tunnel.MarkOuter})
+	secure, err := listenTLS(ctx, cfg)
+	if err != nil {
+		_ = public.Close()
+		return err
+	}
+	admin, err := listenSocket(ctx, filepath.Join(dir, adminSocket))
+	if err != nil {
+		_ = public.Close()
+		if secure != nil {
+			_ = secure.Close()
+		}
+		return err
+	}
+	rel, carried := hubRelay(dir, cfg, log), carrier.NewServer(carrier.Limits{}, log)
+	defer carried.Close()
+	stack, err := netstack.New(netstack.Options{Log: log.With("role", "hub"), Name: "hub", Bind: rel.Bind(carried.Bind(nil)), FwMark: tunnel.MarkOuter})
 	if err != nil {
 		return fmt.Errorf("make the hub's tunnel: %w", err)
 	}
 	dev := turn.NewStacked(stack, turn.Options{Log: log.With("role", "hub")})
 	defer func() { _ = dev.Close() }()
-	h := hub.New(hub.Config{Device: dev, Stack: dev, Coordinator: co, Port: cfg.HubPort, Relay: admitTo(rel, keys.HubPublicKey()), Log: log})
+	h := hub.New(hub.Config{Device: dev, Stack: dev, Coordinator: co, Port: cfg.HubPort, Relay: admitTo(rel, keys.HubPublicKey()), Carried: carried.Sessions, Log: log})
 
 	tasks, ctx := errgroup.WithContext(ctx)
 	tasks.Go(func() error { return h.Run(ctx) })
@@ -310,7 +340,11 @@ func serveCoordinator(ctx context.Context, dir string, log *slog.Logger) error {
 		tend(ctx, tendEvery, co.Tend, log)
 		return nil
 	})
-	tasks.Go(func() error { return serveHTTP(ctx, netutil.LimitListener(public, maxPublicConns), nodeapi.Public(co)) })
+	door := publicDoor(co, carried)
+	tasks.Go(func() error { return servePublic(ctx, public, door, nil) })
+	if secure != nil {
+		tasks.Go(func() error { return servePublic(ctx, secure, door, certificate) })
+	}
 	tasks.Go(func() error {
 		return serveHTTP(ctx, admin, adminapi.Handler(co, func(*http.Request) string { return localActor }, log))
 	})
@@ -391,8 +425,16 @@ func listenSocket(ctx context.Context, path string) (net.Listener, error) {
 // httpGrace is how long requests in flight may take at shutdown.
 const httpGrace = 3 * time.Second
 
+// headerTimeout is how long the head of a request may take.
+const headerTimeout = 10 * time.Second
+
 func serveHTTP(ctx context.Context, l net.Listener, h http.Handler) error {
-	srv := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: time.Minute, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 16 << 10}
+	return serve(ctx, l, &http.Server{Handler: h, ReadHeaderTimeout: headerTimeout})
+}
+
+// serve adds the time limits, and serves until ctx ends.
+func serve(ctx context.Context, l net.Listener, srv *http.Server) error {
+	srv.ReadTimeout, srv.IdleTimeout, srv.MaxHeaderBytes = time.Minute, 2*time.Minute, 16<<10
 	stopped := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
 		defer close(stopped)

@@ -21,6 +21,7 @@ import (
 	"github.com/towpath/towpath/provisioning/wire"
 	"github.com/towpath/towpath/proxy/spool"
 	"github.com/towpath/towpath/tunnel/capture"
+	"github.com/towpath/towpath/tunnel/carrier"
 	"github.com/towpath/towpath/tunnel/relay"
 	"github.com/towpath/towpath/tunnel/turn"
 )
@@ -177,9 +178,17 @@ func newGateway(ctx context.Context, dir *state.Dir, o gatewayOptions, log *slog
 		open = relayDevice(o.Relay)
 	}
 	tap := &capture.Tap{}
-	dev, backend, err := open(o.Backend, o.Interface, tap, log)
+	// One with a port of its own is called by others, so that UDP works there, and is to answer from the address that they called.
+	var over *carrier.Client
+	if o.Port == 0 && o.Relay == nil {
+		over = carrier.NewClient(carrier.Times{}, log)
+	}
+	dev, backend, err := open(o.Backend, o.Interface, tap, over, log)
 	if err != nil {
 		return nil, nil, err
+	}
+	if !box.Carried(dev) {
+		over = nil
 	}
 	if !box.Tapped(dev) {
 		tap = nil
@@ -193,7 +202,7 @@ func newGateway(ctx context.Context, dir *state.Dir, o gatewayOptions, log *slog
 	closers = append(closers, turning.Close)
 	opt := gateway.Options{
 		Dir: dir, Identity: id, Device: turning, Spool: q, Backend: backend, LANAddress: o.LAN, LANAlso: o.LANAlso, ListenPort: o.Port, MTU: o.MTU,
-		Folders: o.Folders, NoTransfer: o.NoTransfer, Version: version, Clock: keeper, Ways: o.Ways, Guard: guard, Tap: tap, Log: log,
+		Folders: o.Folders, NoTransfer: o.NoTransfer, Version: version, Clock: keeper, Ways: o.Ways, Guard: guard, Tap: tap, Carrier: over, Log: log,
 		Look: func() wire.Facts { return box.Facts(version, box.Interface, o.Interface) },
 	}
 	if o.Relay != nil {

@@ -96,6 +96,9 @@ func printStatus(w io.Writer, s localapi.Status) error {
 		}
 	}
 	fmt.Fprintf(w, "\nTunnel (%s, UDP port %d, MTU %d)\n", s.Tunnel.Backend, s.Tunnel.ListenPort, s.Tunnel.MTU)
+	if c := s.Carrier; c != nil && c.Carried {
+		fmt.Fprintf(w, "UDP is blocked here: carried over %s since %s; %d packets dropped on the way out\n", c.How, c.Since.Local().Format(time.DateTime), c.Dropped)
+	}
 	var rows [][]string
 	for _, p := range s.Tunnel.Peers {
 		endpoint := ""

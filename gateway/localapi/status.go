@@ -28,9 +28,11 @@ type Status struct {
 	Conditions  []health.Condition `json:"conditions"`
 	Coordinator Coordinator        `json:"coordinator"`
 	Tunnel      Tunnel             `json:"tunnel"`
-	Firewall    Firewall           `json:"firewall,omitzero"`
-	Services    []Service          `json:"services"`
-	Queues      []spool.QueueStats `json:"queues"`
+	// Carrier is nil where the backend can carry nothing over TCP.
+	Carrier  *Carrier           `json:"carrier,omitempty"`
+	Firewall Firewall           `json:"firewall,omitzero"`
+	Services []Service          `json:"services"`
+	Queues   []spool.QueueStats `json:"queues"`
 	// Spool is all queues together.
 	Spool    spool.Usage `json:"spool"`
 	Sessions []Session   `json:"sessions"`

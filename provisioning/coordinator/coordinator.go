@@ -49,6 +49,8 @@ type Coordinator struct {
 	maps     map[provisioning.NodeID]mapState
 	watching map[provisioning.NodeID]int
 	hub      hubProgress
+	// carried are the keys of Nodes that reach the hub over TCP alone; it is replaced as a whole.
+	carried  map[wgkey.PublicKey]bool
 	progress map[provisioning.NodeID]progress
 	// since is when each Finding was first seen by this process.
 	since map[Finding]time.Time

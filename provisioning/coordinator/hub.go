@@ -7,6 +7,7 @@ import (
 
 	"github.com/towpath/towpath/provisioning"
 	"github.com/towpath/towpath/provisioning/wire"
+	"github.com/towpath/towpath/tunnel/wgkey"
 )
 
 // HubView is what the hub has to make true.
@@ -57,7 +58,23 @@ func (c *Coordinator) relaying(x *picture) wire.RelayTable {
 	if !c.hubRelay {
 		return wire.RelayTable{}
 	}
-	return x.Relaying()
+	c.mu.Lock()
+	carried := c.carried
+	c.mu.Unlock()
+	return x.RelayingWith(carried)
+}
+
+// SetCarried tells which keys belong to Nodes that reach the hub over TCP alone, and returns what the hub's relay forwards then. The caller
+// leaves the map as it is from then on.
+func (c *Coordinator) SetCarried(ctx context.Context, keys map[wgkey.PublicKey]bool) (wire.RelayTable, error) {
+	c.mu.Lock()
+	c.carried = keys
+	c.mu.Unlock()
+	x, err := c.early(ctx)
+	if err != nil {
+		return wire.RelayTable{}, err
+	}
+	return c.relaying(x), nil
 }
 
 // hubProgress is how far the hub is.

@@ -31,6 +31,8 @@ type Config struct {
 	Port uint16
 	// Relay is told what the hub's relay forwards when that changes, after the device knows the nodes; it may be nil.
 	Relay func(wire.RelayTable) error
+	// Carried is how many sessions are carried over TCP, and may be nil: Nodes that are can call nobody but the hub.
+	Carried func() int
 	// Log may be nil.
 	Log *slog.Logger
 }
@@ -46,8 +48,9 @@ type Hub struct {
 	changing map[wgkey.PublicKey]provisioning.NodeID
 	changed  chan struct{}
 
-	// admitted is what the relay was told last; nil if that has failed. Whoever configures the device has it.
-	admitted *wire.RelayTable
+	// admitted is what the relay was told last; nil if that has failed.
+	admitting sync.Mutex
+	admitted  *wire.RelayTable
 }
 
 // New makes a Hub. Nothing happens before Run.
@@ -85,6 +88,7 @@ func (h *Hub) Run(ctx context.Context) error {
 	g.Go(func() error { return h.serve(ctx, ln) })
 	g.Go(func() error { return h.follow(ctx, view.Generation) })
 	g.Go(func() error { return h.tendKeys(ctx) })
+	g.Go(func() error { return h.tendCarried(ctx) })
 	h.c.Coordinator.SetEndpoints(h.endpoint)
 	close(h.ready)
 	return g.Wait()
@@ -182,6 +186,8 @@ func (h *Hub) configure(ctx context.Context) (coordinator.HubView, error) {
 // admit tells the relay what it forwards, if it is something else than before. One that goes on with what it had is no reason to keep nodes
 // from the coordinator.
 func (h *Hub) admit(t wire.RelayTable) {
+	h.admitting.Lock()
+	defer h.admitting.Unlock()
 	if h.c.Relay == nil || h.admitted != nil && slices.Equal(h.admitted.Members, t.Members) && slices.Equal(h.admitted.Pairs, t.Pairs) {
 		return
 	}

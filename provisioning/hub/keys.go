@@ -8,6 +8,7 @@ import (
 
 	"github.com/towpath/towpath/provisioning"
 	"github.com/towpath/towpath/provisioning/wire"
+	"github.com/towpath/towpath/tunnel/carrier"
 	"github.com/towpath/towpath/tunnel/wgkey"
 )
 
@@ -94,14 +95,14 @@ func (h *Hub) noticeKeys(ctx context.Context) {
 	}
 }
 
-// endpoint is where the device sees the holder of a key.
+// endpoint is where the device sees the holder of a key; zero for one that is carried over TCP.
 func (h *Hub) endpoint(ctx context.Context, key wgkey.PublicKey) netip.AddrPort {
 	status, err := h.c.Device.Status(ctx)
 	if err != nil || key.IsZero() {
 		return netip.AddrPort{}
 	}
 	for _, p := range status.Peers {
-		if p.PublicKey == key {
+		if p.PublicKey == key && !carrier.IsAddress(p.Endpoint.Addr()) {
 			return p.Endpoint
 		}
 	}

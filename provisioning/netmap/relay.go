@@ -6,6 +6,7 @@ import (
 
 	"github.com/towpath/towpath/provisioning"
 	"github.com/towpath/towpath/provisioning/wire"
+	"github.com/towpath/towpath/tunnel/wgkey"
 )
 
 // relays are those of a site that are in service: Nodes of that kind at a Site that has an endpoint, which then is the relay's, and no
@@ -111,13 +112,18 @@ func (x *Index) addRelaying(m *wire.NetMap) {
 }
 
 // Relaying is what relays forward: the pairs of Nodes that a Grant links and of which neither can be called.
-func (x *Index) Relaying() wire.RelayTable {
+func (x *Index) Relaying() wire.RelayTable { return x.RelayingWith(nil) }
+
+// RelayingWith is what the hub's relay forwards while the Nodes with some keys are carried to it over TCP: those can call nobody else, so that
+// their pairs are relayed whether the other end can be called or not. Without any it costs no more than Relaying.
+func (x *Index) RelayingWith(carried map[wgkey.PublicKey]bool) wire.RelayTable {
+	isCarried := func(n *provisioning.Node) bool { return carried[n.PublicKey] || carried[n.NextKey] }
 	type pair [2]provisioning.NodeID
 	pairs := map[pair]bool{}
 	members := map[provisioning.NodeID]bool{}
 	for _, v := range x.services.all() {
 		owner, ok := x.sites.get(v.Site)
-		if !ok || owner.Endpoint != "" {
+		if !ok || owner.Endpoint != "" && len(carried) == 0 {
 			continue
 		}
 		for id := range v.users.all() {
@@ -127,7 +133,10 @@ func (x *Index) Relaying() wire.RelayTable {
 					continue
 				}
 				for _, n := range user.nodes {
-					if n.ID == g.ID || !mayUse(n.Kind, id == owner.ID) || user.callable(n) {
+					if n.ID == g.ID || !mayUse(n.Kind, id == owner.ID) {
+						continue
+					}
+					if (owner.Endpoint != "" || user.callable(n)) && !isCarried(g) && !isCarried(n) {
 						continue
 					}
 					pairs[pair{min(g.ID, n.ID), max(g.ID, n.ID)}] = true

@@ -10,6 +10,7 @@ import (
 	"github.com/towpath/towpath/provisioning"
 	"github.com/towpath/towpath/provisioning/netmap"
 	"github.com/towpath/towpath/provisioning/wire"
+	"github.com/towpath/towpath/tunnel/wgkey"
 )
 
 // withRelays is a sample in which nobody can be called, with a hub that is a relay, and another relay at a site of its own.
@@ -136,4 +137,36 @@ func TestRelaysForwardWhatMapsSay(t *testing.T) {
 			}
 		}
 	})
+}
+
+// While a Node is carried to the hub over TCP, the hub's relay has its pairs although the other end can be called, and nobody else's.
+func TestCarriedNodesAreRelayed(t *testing.T) {
+	s := withRelays()
+	for i := range s.Sites {
+		if s.Sites[i].Endpoint == "" {
+			s.Sites[i].Endpoint = string(s.Sites[i].ID) + ".example.org:51821"
+		}
+	}
+	x := netmap.NewIndex(s)
+	if got := x.RelayingWith(nil); len(got.Pairs) != 0 {
+		t.Fatalf("relayed without need: %+v", got)
+	}
+	carried := key(90)
+	for _, n := range s.Nodes {
+		if n.ID == "n3" {
+			carried = n.PublicKey
+		}
+	}
+	got := x.RelayingWith(map[wgkey.PublicKey]bool{carried: true})
+	if len(got.Pairs) == 0 {
+		t.Fatal("a carried clinic meets nobody")
+	}
+	for _, p := range got.Pairs {
+		if got.Members[p[0]].PublicKey != carried && got.Members[p[1]].PublicKey != carried {
+			t.Errorf("the pair %v is not of the carried clinic", p)
+		}
+	}
+	if other := x.RelayingWith(map[wgkey.PublicKey]bool{key(99): true}); len(other.Pairs) != 0 {
+		t.Errorf("a key of nobody has %+v", other)
+	}
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/towpath/towpath/gateway"
 	"github.com/towpath/towpath/tunnel"
 	"github.com/towpath/towpath/tunnel/capture"
+	"github.com/towpath/towpath/tunnel/carrier"
 	"github.com/towpath/towpath/tunnel/kernel"
 	"github.com/towpath/towpath/tunnel/netstack"
 	"github.com/towpath/towpath/tunnel/userspace"
@@ -29,18 +30,18 @@ const (
 // On a machine's own network stack the overlay stays unreachable after the process has ended, in order or not: what is meant for the tunnel
 // must not leave by another way because a service was stopped.
 //
-// Tap is shown all packets; it may be nil.
-func Device(backend, iface string, tap *capture.Tap, log *slog.Logger) (gateway.Device, string, error) {
-	return device(backend, iface, true, tap, log)
+// Tap is shown all packets; it may be nil. C takes them over TCP where UDP is blocked, with the backends on wireguard-go; it may be nil.
+func Device(backend, iface string, tap *capture.Tap, c *carrier.Client, log *slog.Logger) (gateway.Device, string, error) {
+	return device(backend, iface, true, tap, c, log)
 }
 
 // DialDevice is Device for a person's computer: there the overlay is reachable again, by whatever way there is, once the process has ended
 // in order.
-func DialDevice(backend, iface string, tap *capture.Tap, log *slog.Logger) (gateway.Device, string, error) {
-	return device(backend, iface, false, tap, log)
+func DialDevice(backend, iface string, tap *capture.Tap, c *carrier.Client, log *slog.Logger) (gateway.Device, string, error) {
+	return device(backend, iface, false, tap, c, log)
 }
 
-func device(backend, iface string, keep bool, tap *capture.Tap, log *slog.Logger) (gateway.Device, string, error) {
+func device(backend, iface string, keep bool, tap *capture.Tap, c *carrier.Client, log *slog.Logger) (gateway.Device, string, error) {
 	why := "asked for"
 	if backend == Auto {
 		backend, why = look().choose()
@@ -48,7 +49,11 @@ func device(backend, iface string, keep bool, tap *capture.Tap, log *slog.Logger
 	why = backend + ", " + why
 	switch backend {
 	case Netstack:
-		d, err := netstack.New(netstack.Options{Log: log, Name: iface, Socket: iface, FwMark: tunnel.MarkOuter, Tap: tap})
+		o := netstack.Options{Log: log, Name: iface, Socket: iface, FwMark: tunnel.MarkOuter, Tap: tap}
+		if c != nil {
+			o.Bind = c.Bind(nil)
+		}
+		d, err := netstack.New(o)
 		if err != nil {
 			return nil, "", fmt.Errorf("make the netstack tunnel: %w", err)
 		}
@@ -63,7 +68,11 @@ func device(backend, iface string, keep bool, tap *capture.Tap, log *slog.Logger
 		if err := kernel.CleanUp(iface); err != nil {
 			return nil, "", err
 		}
-		d, err := userspace.New(userspace.Options{Log: log, Interface: iface, KeepBlackhole: keep, Tap: tap})
+		o := userspace.Options{Log: log, Interface: iface, KeepBlackhole: keep, Tap: tap}
+		if c != nil {
+			o.Bind = c.Bind(nil)
+		}
+		d, err := userspace.New(o)
 		if err != nil {
 			return nil, "", fmt.Errorf("make the userspace tunnel: %w", err)
 		}
@@ -77,6 +86,9 @@ func Tapped(d gateway.Device) bool {
 	_, kernels := d.(*kernel.Device)
 	return !kernels
 }
+
+// Carried reports whether a device can have its packets carried over TCP: the kernel sends its own.
+func Carried(d gateway.Device) bool { return Tapped(d) }
 
 // machine is what decides about the backend.
 type machine struct {
