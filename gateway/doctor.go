@@ -21,7 +21,11 @@ func (g *Gateway) Doctor(ctx context.Context) doctor.Report {
 	g.mu.Unlock()
 	return Examine(ctx, g.currentMap(), own, g.opt.Ways, func(ctx context.Context) (doctor.Tunnel, error) {
 		st, err := g.opt.Device.Status(ctx)
-		return DoctorTunnel(g.opt.Backend, g.mtu(), st), err
+		t := DoctorTunnel(g.opt.Backend, g.mtu(), st)
+		if c := g.carrierStatus(); c != nil && c.Carried {
+			t.Carried = c.How
+		}
+		return t, err
 	})
 }
 

@@ -150,7 +150,12 @@ func (t Tunnel) peer(key string) (Peer, bool) {
 // hub says whether UDP gets through to the coordinator.
 func (p Patient) hub(t Tunnel, web bool) Finding {
 	h, _ := t.peer(p.Map.Hub.PublicKey.String())
-	if age := p.Now().Sub(h.LastHandshake); !h.LastHandshake.IsZero() && age < deadAfter {
+	fresh := !h.LastHandshake.IsZero() && p.Now().Sub(h.LastHandshake) < deadAfter
+	if fresh && t.Carried != "" {
+		return says("coordinator", Warning, "UDP is dropped on the way; the tunnel is up over %s, slower than it could be", t.Carried).
+			do("let UDP out to %s: the box goes back to it by itself", strings.Join(p.Map.Hub.Endpoints, " or "))
+	}
+	if fresh {
 		return says("coordinator", OK, "the tunnel to the coordinator is up, by UDP to %s", h.Endpoint)
 	}
 	at := strings.Join(p.Map.Hub.Endpoints, " or ")
@@ -173,13 +178,16 @@ func (p Patient) peers(t Tunnel) Report {
 		if next, ok := t.peer(m.NextKey.String()); ok && next.LastHandshake.After(q.LastHandshake) {
 			q = next
 		}
-		way := "directly"
+		way := fmt.Sprintf("directly, at %s", q.Endpoint)
 		if len(m.Endpoints) == 0 && len(m.Relays) > 0 {
 			way = "through the relay, because neither end can be called"
 		}
+		if t.Carried != "" {
+			way = "through the coordinator, as long as UDP is dropped here"
+		}
 		switch {
 		case !q.LastHandshake.IsZero() && p.Now().Sub(q.LastHandshake) < deadAfter:
-			list = append(list, says(check, OK, "it is reached %s, at %s", way, q.Endpoint))
+			list = append(list, says(check, OK, "it is reached %s", way))
 		case len(m.Endpoints) == 0 && len(m.Relays) == 0:
 			list = append(list, says(check, Note, "it has to call this one and does not"))
 		default:

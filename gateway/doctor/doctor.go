@@ -74,6 +74,8 @@ type Tunnel struct {
 	MTU int
 	// Trial says that no gateway runs and this tunnel was made for the question: it has the hub alone.
 	Trial bool
+	// Carried says over what the packets go where UDP is blocked; empty is UDP.
+	Carried string
 	// Peers are those that were ever configured, the hub among them.
 	Peers []Peer
 }

@@ -90,6 +90,10 @@ func TestExamine(t *testing.T) {
 			func(_ *doctor.Patient, d *doctor.Tunnel) { d.Peers[0].LastHandshake = now.Add(-3 * time.Minute) },
 			"coordinator", doctor.Failed, "drops UDP",
 		},
+		"UDP is dropped and carried": {
+			func(_ *doctor.Patient, d *doctor.Tunnel) { d.Carried = "TLS on 443" },
+			"coordinator", doctor.Warning, "up over TLS on 443",
+		},
 		"no web": {func(p *doctor.Patient, _ *doctor.Tunnel) {
 			p.Proxy = "http://proxy:3128"
 			p.Ask = func(context.Context) (wire.StandingResponse, error) { return wire.StandingResponse{}, nobody }

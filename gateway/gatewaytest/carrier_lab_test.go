@@ -48,6 +48,9 @@ func TestLabUDPBlocked(t *testing.T) {
 	if s := a.Status(t); !strings.Contains(s, "UDP is blocked here: carried over TLS on "+CenterWAN+":443 since") {
 		t.Errorf("the box says:\n%s", s)
 	}
+	if out, code := a.Doctor(t); code != 3 || !strings.Contains(out, "warning  coordinator: UDP is dropped on the way; the tunnel is up over TLS on ") {
+		t.Errorf("exit code %d; the doctor says:\n%s", code, out)
+	}
 	files, objects, err := NewPatient().WriteStudy(t.TempDir(), 20, 256)
 	if err != nil {
 		t.Fatal(err)

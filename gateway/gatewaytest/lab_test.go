@@ -262,7 +262,7 @@ func TestLabMainJob(t *testing.T) {
 	})
 	t.Run("doctor", func(t *testing.T) {
 		out, code := a.Doctor(t)
-		for _, line := range []string{"ok       standing: ", "ok       coordinator: ", "ok       site center: it is reached directly"} {
+		for _, line := range []string{"ok       standing: ", "ok       coordinator: ", "ok       site center: it is reached directly, at "} {
 			if !strings.Contains(out, line) {
 				t.Errorf("no line %q", line)
 			}
