@@ -65,6 +65,9 @@ func (f *Fleet) GatewayStatus(t testing.TB, in Namespace, state string) (s struc
 			PublicKey string `json:"public_key"`
 		} `json:"peers"`
 	} `json:"tunnel"`
+	Queues []struct {
+		Carried int `json:"carried"`
+	} `json:"queues"`
 	Conditions []struct {
 		Code    string `json:"code"`
 		Message string `json:"message"`

@@ -268,6 +268,14 @@ func (w *membership) steal(t *testing.T) {
 	if out, code := w.n.Clinic2.Store(t, ClinicLAN, latePort, "LATE", files); code != 0 {
 		t.Fatalf("storescu: %s", tail(out, 2000))
 	}
+	// Files that change their state while they are copied would be missing in the copy.
+	Eventually(t, time.Minute, "the center has them, and the clinic knows", func() bool {
+		carried := 0
+		for _, q := range w.f.GatewayStatus(t, w.n.Clinic2, w.b.state()).Queues {
+			carried += q.Carried
+		}
+		return carried == len(objects)
+	})
 	w.thief = &Box{f: w.f, in: w.laptop, name: "thief"}
 	copyDir(t, w.b.state(), w.thief.state())
 	w.thief.Process = w.n.start(t, w.laptop, "gateway-thief", "gateway", "--state", w.thief.state(), "--backend", "netstack", "--lan", "127.0.0.1")

@@ -2,7 +2,7 @@
 // connections, plain or in TLS, ask for an upgrade (RFC 9110 §7.8), and send frames from then on: two octets of length, most significant
 // first, and a packet. A length of 0 is a sign of life, which the server returns.
 //
-// A Client has two connections: one for large packets, one for handshakes and small ones, so that a transfer does not hold up the rest. What
+// A Client has two connections: one for data, one for handshakes and keepalives, so that a transfer does not end the session it is in. What
 // waits in front of either is bounded in octets and in age, and the oldest goes first: a packet that is late is worth less than one that is lost,
 // because whoever sent it believes that it is lost.
 //

@@ -58,7 +58,7 @@ func TestLanes(t *testing.T) {
 		kind uint32
 		size int
 		want lane
-	}{{initiation, 148, interactive}, {response, 92, interactive}, {transport, 32, interactive}, {transport, 256, interactive}, {transport, 257, bulk}, {transport, 1312, bulk}} {
+	}{{initiation, 148, interactive}, {response, 92, interactive}, {transport, 32, interactive}, {transport, 48, bulk}, {transport, 1312, bulk}} {
 		if got := laneOf(packet(x.kind, x.size)); got != x.want {
 			t.Errorf("kind %d with %d octets: %v", x.kind, x.size, got)
 		}
