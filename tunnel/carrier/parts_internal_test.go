@@ -75,8 +75,11 @@ func TestSlowReader(t *testing.T) {
 		for range 5000 {
 			q.push(packet(transport, 1300), time.Now())
 			time.Sleep(time.Millisecond)
-			if q.bytes > bulkBytes {
-				t.Fatalf("%d octets wait", q.bytes)
+			q.mu.Lock()
+			n := q.bytes
+			q.mu.Unlock()
+			if n > bulkBytes {
+				t.Fatalf("%d octets wait", n)
 			}
 		}
 		if q.lost() < 4500 {
