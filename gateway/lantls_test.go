@@ -81,6 +81,12 @@ func TestLANTLSConditions(t *testing.T) {
 	if again, _ := b.report(); news(again) == before {
 		t.Error("a new device is none")
 	}
+	r, _ = b.report()
+	before = news(r)
+	b.lanTLS.book.Set(nil, nil)
+	if again, _ := b.report(); news(again) == before {
+		t.Error("that cleartext ends no more is none")
+	}
 }
 
 // A clock that is set back does not open what has ended.

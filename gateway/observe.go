@@ -138,8 +138,9 @@ func (g *Gateway) reportLoop(ctx context.Context, c control.Coordinator) error {
 	}
 }
 
-// news is what of a report makes it worth sending at once: another set of Conditions, something parked, other networks, a device that was not there or speaks otherwise, an archive that accepts something else, an error. Which map
-// is in force the heartbeats say already, and a queue that fills and empties is none.
+// news is what of a report makes it worth sending at once: another set of Conditions, something parked, other networks, a device that was
+// not there, speaks otherwise or has another end of cleartext, an archive that accepts something else, an error. Which map is in force the
+// heartbeats say already, and a queue that fills and empties is none.
 func news(r wire.Report) string {
 	var b strings.Builder
 	fmt.Fprintln(&b, r.ApplyError)
@@ -156,7 +157,7 @@ func news(r wire.Report) string {
 	fmt.Fprintln(&b, r.Facts.LANs, r.Facts.WANs, r.Facts.Containers)
 	if l := r.Facts.LANTLS; l != nil {
 		for _, d := range l.Devices {
-			fmt.Fprintln(&b, d.Source, d.Calling, d.Service, d.Cleartext > 0, d.TLS > 0, d.Refused > 0)
+			fmt.Fprintln(&b, d.Source, d.Calling, d.Service, d.Cleartext > 0, d.TLS > 0, d.Refused > 0, d.Until.Unix())
 		}
 	}
 	return b.String()

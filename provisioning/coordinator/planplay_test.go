@@ -98,11 +98,24 @@ func empty(t *rapid.T, st store.Store) {
 			}
 			return cmp.Compare(last(a), last(b))
 		})
-		hub := false
+		isPlay := func(r provisioning.Range) bool {
+			return r.Kind == provisioning.RangePool && r.Prefix == prefix(playPool)
+		}
+		hub, play := false, slices.ContainsFunc(ranges, isPlay)
 		for _, r := range ranges {
-			if r.Prefix == prefix(playPool) && r.Kind == provisioning.RangePool || r.Prefix == prefix("10.64.0.0/28") && r.Owner == "hub" && r.Label == "" {
-				hub = hub || r.Owner == "hub"
+			if isPlay(r) {
 				continue
+			}
+			if r.Prefix == prefix("10.64.0.0/28") && r.Owner == "hub" && r.Label == "" {
+				hub = true
+				continue
+			}
+			// The pool may have been removed where a wider one held what was in it. Nothing but pools is in its way now.
+			if r.Kind == provisioning.RangePool && !play {
+				if _, err := tx.Ranges().Create(provisioning.Range{Kind: provisioning.RangePool, Prefix: prefix(playPool)}); err != nil {
+					return err
+				}
+				play = true
 			}
 			if err := tx.Ranges().Remove(r.ID); err != nil {
 				return err
