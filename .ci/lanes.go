@@ -63,7 +63,7 @@ var lanes = []lane{
 		name: "vm", what: "as root in a virtual machine with Debian's kernel: kernel WireGuard, routes, netem, nftables",
 		lacks:   programs("qemu-system-x86_64", "apt-get", "dpkg-deb", "ip", "nft", "wg"),
 		prepare: machine, noSkips: true,
-		args: []string{"-run", vmTests, "-count", "1", "-p", "1", "-timeout", "5m", "./tunnel/kernel", "./tunnel/turn", "./tunnel/link", "./tunnel/tunneltest"},
+		args: []string{"-run", vmTests, "-count", "1", "-p", "1", "-timeout", "5m", "./tunnel/kernel", "./tunnel/turn", "./tunnel/link", "./tunnel/tunneltest", "./cmd/towpath"},
 	},
 }
 

@@ -88,6 +88,9 @@ type Options struct {
 	Relay Relay
 	// Carrier takes packets over TCP where UDP is blocked. It is the one that Device was made with; nil if that has none.
 	Carrier *carrier.Client
+	// GiveWay has Run end with ErrBlocked where another Device could be carried. StandIn says that Device is that one, and has Run end with
+	// ErrUnblocked.
+	GiveWay, StandIn bool
 	// Ways are how the coordinator is asked when its hub is silent.
 	Ways control.Ways
 	// Guard is the firewall, where Device has an interface.
@@ -205,6 +208,8 @@ func (g *Gateway) Run(ctx context.Context) error {
 	defer func() { _ = g.receipts.Close() }()
 	follower := control.Follower{Coordinator: g.coord, Have: g.have, Beat: g.beat, Frame: g.frame, State: g.connection, Log: g.opt.Log}
 
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
 	// The loop stops the runner itself, after everything that could still change it.
 	var group errgroup.Group
 	group.Go(func() error { return g.loop(ctx) })
@@ -214,7 +219,13 @@ func (g *Gateway) Run(ctx context.Context) error {
 		return follower.Run(ctx)
 	})
 	group.Go(func() error { return g.reportLoop(ctx, g.coord) })
-	group.Go(func() error { return g.standingLoop(ctx) })
+	var gaveWay error
+	group.Go(func() error {
+		if gaveWay = g.standingLoop(ctx); gaveWay != nil {
+			stop()
+		}
+		return nil
+	})
 	group.Go(func() error { return g.twins.loop(ctx) })
 	if g.opt.Carrier != nil {
 		group.Go(func() error {
@@ -230,7 +241,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 	if errors.Is(err, context.Canceled) {
 		err = nil
 	}
-	return err
+	return errors.Join(gaveWay, err)
 }
 
 // loop owns the desired state.

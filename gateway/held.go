@@ -123,7 +123,11 @@ func (g *Gateway) connection(err error) {
 	now := time.Now()
 	g.mu.Lock()
 	if connected := err == nil; connected != g.link.Connected || g.link.Since.IsZero() {
+		first := g.link.Since.IsZero()
 		g.link.Connected, g.link.Since = connected, now
+		if first && !connected {
+			g.link.Since = g.started
+		}
 	}
 	g.link.LastError = ""
 	if err != nil {

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"errors"
 	"math/rand/v2"
 	"slices"
 	"time"
@@ -27,21 +28,52 @@ const (
 	askLook     = 5 * time.Second
 )
 
+// How Run ends where Options say so. Nothing is lost: another Gateway goes on with the same Dir.
+var (
+	// ErrBlocked means that the coordinator answers on the web and not by UDP, and that Device cannot be carried over TCP.
+	ErrBlocked = errors.New("UDP is blocked, and this tunnel device cannot be carried over TCP")
+	// ErrUnblocked means that UDP has worked for an hour on a Device that stood in for a faster one.
+	ErrUnblocked = errors.New("UDP works again")
+)
+
+// unblockedFor is long beside the seconds that a change of Device costs.
+const unblockedFor = time.Hour
+
 // standingLoop asks the coordinator without the tunnel when its hub is silent: a box that was removed would hear nothing else, ever.
 func (g *Gateway) standingLoop(ctx context.Context) error {
 	tick := time.NewTicker(askLook)
 	defer tick.Stop()
-	var next schedule
+	w := watch{free: time.Now()}
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
 		}
-		if next.due(g.silence(), time.Now()) {
-			g.askStanding(ctx)
+		if err := g.standing(ctx, &w, time.Now()); err != nil {
+			return err
 		}
 	}
+}
+
+// watch is what standingLoop remembers: when to ask next, and since when everything goes by UDP.
+type watch struct {
+	next schedule
+	free time.Time
+}
+
+func (g *Gateway) standing(ctx context.Context, w *watch, now time.Time) error {
+	silence := g.silence()
+	if w.next.due(silence, now) && g.askStanding(ctx) && g.opt.GiveWay && g.opt.Carrier == nil {
+		return ErrBlocked
+	}
+	if silence > 0 || (g.opt.Carrier != nil && g.opt.Carrier.Status().Carried) {
+		w.free = now
+	}
+	if g.opt.StandIn && now.Sub(w.free) >= unblockedFor {
+		return ErrUnblocked
+	}
+	return nil
 }
 
 // silence is for how long the hub has not been heard.
@@ -84,11 +116,12 @@ func question(m wire.NetMap, key wgkey.PublicKey, ways control.Ways) control.Sta
 	return control.StandingQuestion{Ways: ways, URLs: m.Hub.URLs, Seal: m.Hub.Seal, Node: m.Self.Node, Key: key}
 }
 
-// askStanding asks, and tells a person what came of it. No answer changes nothing.
-func (g *Gateway) askStanding(ctx context.Context) {
+// askStanding asks, and tells a person what came of it. No answer changes nothing. It reports whether only the tunnel is silent: the
+// coordinator answers, and says that nothing is wrong with this box.
+func (g *Gateway) askStanding(ctx context.Context) (blocked bool) {
 	m := g.currentMap()
 	if len(m.Hub.URLs) == 0 || len(m.Hub.Seal) == 0 {
-		return
+		return false
 	}
 	g.mu.Lock()
 	own, other := g.keys.own, g.keys.next
@@ -103,15 +136,17 @@ func (g *Gateway) askStanding(ctx context.Context) {
 	}
 	if err != nil {
 		g.opt.Log.Debug("the coordinator does not answer outside the tunnel either", "error", err)
-		return
+		return false
 	}
 	g.correctClock(r.Now)
 	g.mu.Lock()
 	connected := g.link.Connected
 	g.mu.Unlock()
-	if !connected {
-		g.raiseStanding(r, time.Now())
+	if connected {
+		return false
 	}
+	g.raiseStanding(r, time.Now())
+	return r.Standing == wire.StandingActive
 }
 
 // raiseStanding turns an answer into the one Condition that holds.

@@ -74,6 +74,56 @@ func (d *desk) handler(t *testing.T, key hpke.PrivateKey) http.Handler {
 	})
 }
 
+// A tunnel that is silent while the web answers gives way to one that can be carried, and that one when UDP has worked for an hour.
+func TestGivesWay(t *testing.T) {
+	b := newBox(t)
+	standing := wire.StandingQuarantined
+	d := newDesk(t, b)
+	d.answer = func(wire.StandingRequest) wire.StandingResponse { return wire.StandingResponse{Standing: standing} }
+	b.started = time.Now().Add(-2 * silentAfter)
+	now := time.Now()
+	// The first call only sets when to ask; an hour later it is due whatever the chance in it.
+	ask := func() error {
+		w := watch{free: now}
+		return errors.Join(b.standing(t.Context(), &w, now), b.standing(t.Context(), &w, now.Add(time.Hour)))
+	}
+	b.opt.GiveWay = true
+	if err := ask(); err != nil || d.asked.Load() != 1 {
+		t.Errorf("a box in quarantine: %v after %d questions", err, d.asked.Load())
+	}
+	standing = wire.StandingActive
+	b.opt.GiveWay = false
+	if err := ask(); err != nil || !b.health.Has(codeCoordinator) {
+		t.Errorf("a person chose the backend: %v", err)
+	}
+	b.opt.GiveWay = true
+	if err := ask(); !errors.Is(err, ErrBlocked) {
+		t.Errorf("blocked: %v", err)
+	}
+	d.Close()
+	if err := ask(); err != nil {
+		t.Errorf("nobody answers at all: %v", err)
+	}
+
+	b.connection(errors.New("no route"))
+	if silence := b.silence(); silence < 2*silentAfter {
+		t.Errorf("a box that was never connected has heard nothing for %v", silence)
+	}
+
+	b.opt.GiveWay, b.opt.StandIn = false, true
+	w := watch{free: now}
+	if err := b.standing(t.Context(), &w, now.Add(2*unblockedFor)); err != nil || w.free != now.Add(2*unblockedFor) {
+		t.Errorf("it is silent, and free since %v: %v", w.free, err)
+	}
+	b.link.Connected = true
+	for after, want := range map[time.Duration]error{unblockedFor - time.Second: nil, unblockedFor: ErrUnblocked} {
+		w := watch{free: now}
+		if err := b.standing(t.Context(), &w, now.Add(after)); !errors.Is(err, want) {
+			t.Errorf("UDP has worked for %v: %v", after, err)
+		}
+	}
+}
+
 func TestStandingIsTold(t *testing.T) {
 	b := newBox(t)
 	d := newDesk(t, b)

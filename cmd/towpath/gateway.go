@@ -93,6 +93,9 @@ type gatewayOptions struct {
 	NoFirewall bool
 	// Relay makes the machine a relay.
 	Relay *relay.Relay
+	// GiveWay and StandIn are those of gateway.Options, and Why is the reason for Backend if it is not a person's choice. They are set by lives.
+	GiveWay, StandIn bool
+	Why              string
 }
 
 func gatewayConfig(c *cli.Context) (gatewayOptions, error) {
@@ -129,12 +132,14 @@ func gatewayConfig(c *cli.Context) (gatewayOptions, error) {
 
 // runGateway runs the gateway role until ctx is done.
 func runGateway(ctx context.Context, dir *state.Dir, o gatewayOptions, log *slog.Logger) error {
-	g, end, err := newGateway(ctx, dir, o, log)
-	if err != nil {
-		return err
-	}
-	defer end()
-	return g.Run(ctx)
+	return lives(ctx, o, log, func(o gatewayOptions) error {
+		g, end, err := newGateway(ctx, dir, o, log)
+		if err != nil {
+			return err
+		}
+		defer end()
+		return g.Run(ctx)
+	})
 }
 
 // newGateway wires the gateway role: state, clock, queue, tunnel, daemon. The caller calls end after the daemon has ended.
@@ -187,6 +192,9 @@ func newGateway(ctx context.Context, dir *state.Dir, o gatewayOptions, log *slog
 	if err != nil {
 		return nil, nil, err
 	}
+	if o.Why != "" {
+		backend = o.Backend + ", " + o.Why
+	}
 	if !box.Carried(dev) {
 		over = nil
 	}
@@ -202,7 +210,7 @@ func newGateway(ctx context.Context, dir *state.Dir, o gatewayOptions, log *slog
 	closers = append(closers, turning.Close)
 	opt := gateway.Options{
 		Dir: dir, Identity: id, Device: turning, Spool: q, Backend: backend, LANAddress: o.LAN, LANAlso: o.LANAlso, ListenPort: o.Port, MTU: o.MTU,
-		Folders: o.Folders, NoTransfer: o.NoTransfer, Version: version, Clock: keeper, Ways: o.Ways, Guard: guard, Tap: tap, Carrier: over, Log: log,
+		Folders: o.Folders, NoTransfer: o.NoTransfer, Version: version, Clock: keeper, Ways: o.Ways, Guard: guard, Tap: tap, Carrier: over, GiveWay: o.GiveWay, StandIn: o.StandIn, Log: log,
 		Look: func() wire.Facts { return box.Facts(version, box.Interface, o.Interface) },
 	}
 	if o.Relay != nil {

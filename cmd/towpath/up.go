@@ -139,6 +139,10 @@ func upEnroll(c *cli.Context, dir *state.Dir, o enrollOptions) error {
 
 // up runs until ctx is done, and shows what changes.
 func up(ctx context.Context, dir *state.Dir, o gatewayOptions, v *upView, log *slog.Logger) error {
+	return lives(ctx, o, log, func(o gatewayOptions) error { return upLife(ctx, dir, o, v, log) })
+}
+
+func upLife(ctx context.Context, dir *state.Dir, o gatewayOptions, v *upView, log *slog.Logger) error {
 	g, end, err := newGateway(ctx, dir, o, log)
 	if err != nil {
 		return err
