@@ -21,6 +21,9 @@ type Network struct {
 	Drop func(from, to netip.AddrPort, payload []byte) bool
 	// Delay is how long each datagram is under way, if set before the first socket opens. Time may be that of testing/synctest.
 	Delay time.Duration
+	// Detour is how much longer a datagram is under way, which others overtake. It may be set before the first datagram, and must not keep
+	// the payload.
+	Detour func(payload []byte) time.Duration
 
 	mu      sync.RWMutex
 	sockets map[netip.AddrPort]*socket
@@ -113,11 +116,20 @@ func (n *Network) send(from, to netip.AddrPort, payload []byte) {
 	}
 	b := n.buffers.Get().(*[]byte)
 	*b = append((*b)[:0], payload...)
-	select {
-	case s.line <- datagram{from, b, time.Now().Add(n.Delay)}:
-	default:
-		n.buffers.Put(b)
+	queue := func() {
+		select {
+		case s.line <- datagram{from, b, time.Now().Add(n.Delay)}:
+		default:
+			n.buffers.Put(b)
+		}
 	}
+	if n.Detour != nil {
+		if d := n.Detour(payload); d > 0 {
+			time.AfterFunc(d, queue)
+			return
+		}
+	}
+	queue()
 }
 
 // Bind is a conn.Bind on a Network.
