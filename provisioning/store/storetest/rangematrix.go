@@ -92,7 +92,11 @@ func testRangeMatrix(t *testing.T, s store.Store) {
 
 // tryPair gives up each transaction, so that nothing has to be removed again.
 func tryPair(t *testing.T, s store.Store, a, b provisioning.RangeKind) {
-	for _, rel := range relations() {
+	for i, rel := range relations() {
+		// No pair of rules is any different under the race detector, which has -short: there is much to wait for and nothing to find.
+		if testing.Short() && i%4 != 0 {
+			continue
+		}
 		t.Run(fmt.Sprintf("%s then %s, %s", a, b, rel.name), func(t *testing.T) {
 			first, second := RangeOf(a, rel.first), RangeOf(b, rel.second)
 			if second.Owner != "" {
