@@ -100,6 +100,7 @@ func FuzzParse(f *testing.F) {
 	for _, m := range messages() {
 		f.Add(byte(m.kind()), m.appendTo(nil))
 	}
+	f.Add(byte(kindRefuse), appendText(make([]byte, 9), "no text: \xb0"))
 	f.Fuzz(func(t *testing.T, k byte, b []byte) {
 		if len(b) > kind(k).limit() {
 			return

@@ -242,7 +242,7 @@ func parse(k kind, b []byte) (message, error) {
 	case kindWant:
 		m = want{d.u64(), d.size()}
 	case kindRefuse:
-		m = refuse{d.u64(), reason(d.u8()), d.text(MaxText)}
+		m = refuse{d.u64(), reason(d.u8()), limitText(d.text(MaxText))}
 	case kindChunk:
 		m = parseChunk(d)
 	case kindAck:
