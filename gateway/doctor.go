@@ -22,6 +22,11 @@ func (g *Gateway) Doctor(ctx context.Context) doctor.Report {
 	return Examine(ctx, g.currentMap(), own, g.opt.Ways, func(ctx context.Context) (doctor.Tunnel, error) {
 		st, err := g.opt.Device.Status(ctx)
 		t := DoctorTunnel(g.opt.Backend, g.mtu(), st)
+		for i, p := range st.Peers {
+			if way := pathStatus(g.opt.Steer, p.PublicKey); way != nil {
+				t.Peers[i].Steered, t.Peers[i].Direct = true, way.Direct
+			}
+		}
 		if c := g.carrierStatus(); c != nil && c.Carried {
 			t.Carried = c.How
 		}

@@ -27,6 +27,7 @@ import (
 	"github.com/towpath/towpath/tunnel"
 	"github.com/towpath/towpath/tunnel/capture"
 	"github.com/towpath/towpath/tunnel/carrier"
+	"github.com/towpath/towpath/tunnel/steer"
 )
 
 // Condition codes of this package.
@@ -88,6 +89,10 @@ type Options struct {
 	Relay Relay
 	// Carrier takes packets over TCP where UDP is blocked. It is the one that Device was made with; nil if that has none.
 	Carrier *carrier.Client
+	// Steer is the Bind that Device was made with and that finds direct ways to relayed peers; nil if it has none. Addresses are those of the
+	// machine's interfaces; it may be nil.
+	Steer     *steer.Bind
+	Addresses func() []netip.Addr
 	// GiveWay has Run end with ErrBlocked where another Device could be carried. StandIn says that Device is that one, and has Run end with
 	// ErrUnblocked.
 	GiveWay, StandIn bool
@@ -227,6 +232,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 		return nil
 	})
 	group.Go(func() error { return g.twins.loop(ctx) })
+	group.Go(func() error { return g.pathLoop(ctx) })
 	if g.opt.Carrier != nil {
 		group.Go(func() error {
 			g.opt.Carrier.Run(ctx)

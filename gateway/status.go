@@ -55,6 +55,7 @@ func (g *Gateway) Status(ctx context.Context) localapi.Status {
 		k := p.PublicKey.String()
 		s.Tunnel.Peers = append(s.Tunnel.Peers, localapi.Peer{
 			Site: sites[k], PublicKey: k, Endpoint: p.Endpoint, LastHandshake: p.LastHandshake, RxBytes: p.RxBytes, TxBytes: p.TxBytes,
+			Path: pathStatus(g.opt.Steer, p.PublicKey),
 		})
 	}
 	slices.SortFunc(s.Tunnel.Peers, func(a, b localapi.Peer) int { return cmp.Compare(a.Site, b.Site) })

@@ -41,6 +41,8 @@ type Peer struct {
 	// Endpoint is where to reach the peer first. The zero value means unknown: the peer calls us. A device sets it when the peer
 	// is new or when the configured value changes, and otherwise leaves the endpoint that WireGuard learned by roaming alone.
 	Endpoint netip.AddrPort
+	// Relayed says that Endpoint is a relay's, behind which a Device that can may look for a direct way: see package steer.
+	Relayed bool
 	// AllowedIPs are masked prefixes. No prefix may belong to two peers of one Config: WireGuard would silently give it to the last.
 	AllowedIPs []netip.Prefix
 	// PersistentKeepalive is rounded to whole seconds; 0 turns it off.

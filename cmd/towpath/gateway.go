@@ -21,7 +21,6 @@ import (
 	"github.com/towpath/towpath/provisioning/wire"
 	"github.com/towpath/towpath/proxy/spool"
 	"github.com/towpath/towpath/tunnel/capture"
-	"github.com/towpath/towpath/tunnel/carrier"
 	"github.com/towpath/towpath/tunnel/relay"
 	"github.com/towpath/towpath/tunnel/turn"
 )
@@ -38,6 +37,7 @@ func gatewayFlags() []cli.Flag {
 		&cli.StringFlag{Name: "backend", Value: box.Auto, Usage: "tunnel `BACKEND`: auto, kernel (fastest, needs root and WireGuard in the kernel), userspace (network interface, needs root) or netstack (no privileges)"},
 		&cli.StringFlag{Name: "interface", Value: box.Interface, Usage: "`NAME` of the tunnel's network interface, where the backend has one"},
 		&cli.IntFlag{Name: "mtu", Usage: "inner MTU of the tunnel in `BYTES`; 1280 if not given"},
+		&cli.BoolFlag{Name: "no-direct", Usage: "reach sites without an endpoint through the relay only, and look for no direct way"},
 		&cli.BoolFlag{Name: "no-transfer", Usage: "deliver queued objects straight to their service, without the center's gateway; give it on both sides"},
 		&cli.StringFlag{Name: "folders", Usage: "`DIR` for the folders of HL7 services that are files; one of the state directory if not given"},
 		&cli.Int64Flag{Name: "queue-max", Usage: "most `BYTES` the queue may hold; as much as the disk has, less 256 MiB, if not given"},
@@ -93,6 +93,8 @@ type gatewayOptions struct {
 	NoFirewall bool
 	// Relay makes the machine a relay.
 	Relay *relay.Relay
+	// NoDirect leaves relayed peers on the relay.
+	NoDirect bool
 	// GiveWay and StandIn are those of gateway.Options, and Why is the reason for Backend if it is not a person's choice. They are set by lives.
 	GiveWay, StandIn bool
 	Why              string
@@ -100,7 +102,7 @@ type gatewayOptions struct {
 
 func gatewayConfig(c *cli.Context) (gatewayOptions, error) {
 	o := gatewayOptions{
-		Backend: c.String("backend"), Interface: c.String("interface"), MTU: c.Int("mtu"), QueueMax: c.Int64("queue-max"), Folders: c.String("folders"), NoTransfer: c.Bool("no-transfer"),
+		Backend: c.String("backend"), Interface: c.String("interface"), MTU: c.Int("mtu"), QueueMax: c.Int64("queue-max"), Folders: c.String("folders"), NoTransfer: c.Bool("no-transfer"), NoDirect: c.Bool("no-direct"),
 		Clock: clockOf(c), NoFirewall: c.Bool("no-firewall"),
 	}
 	var err error
@@ -183,20 +185,18 @@ func newGateway(ctx context.Context, dir *state.Dir, o gatewayOptions, log *slog
 		open = relayDevice(o.Relay)
 	}
 	tap := &capture.Tap{}
-	// One with a port of its own is called by others, so that UDP works there, and is to answer from the address that they called.
-	var over *carrier.Client
-	if o.Port == 0 && o.Relay == nil {
-		over = carrier.NewClient(carrier.Times{}, log)
-	}
-	dev, backend, err := open(o.Backend, o.Interface, tap, over, log)
+	// One with a port of its own is called by others, so that UDP works there, and is to answer from the address that they called. A relay
+	// has nobody to look for.
+	ways := box.NewWays(o.Port == 0 && o.Relay == nil, !o.NoDirect && o.Relay == nil, log)
+	dev, backend, err := open(o.Backend, o.Interface, tap, ways, log)
 	if err != nil {
 		return nil, nil, err
 	}
 	if o.Why != "" {
 		backend = o.Backend + ", " + o.Why
 	}
-	if !box.Carried(dev) {
-		over = nil
+	if !box.Wrapped(dev) {
+		ways = box.Ways{}
 	}
 	if !box.Tapped(dev) {
 		tap = nil
@@ -210,8 +210,9 @@ func newGateway(ctx context.Context, dir *state.Dir, o gatewayOptions, log *slog
 	closers = append(closers, turning.Close)
 	opt := gateway.Options{
 		Dir: dir, Identity: id, Device: turning, Spool: q, Backend: backend, LANAddress: o.LAN, LANAlso: o.LANAlso, ListenPort: o.Port, MTU: o.MTU,
-		Folders: o.Folders, NoTransfer: o.NoTransfer, Version: version, Clock: keeper, Ways: o.Ways, Guard: guard, Tap: tap, Carrier: over, GiveWay: o.GiveWay, StandIn: o.StandIn, Log: log,
-		Look: func() wire.Facts { return box.Facts(version, box.Interface, o.Interface) },
+		Folders: o.Folders, NoTransfer: o.NoTransfer, Version: version, Clock: keeper, Ways: o.Ways, Guard: guard, Tap: tap, Carrier: ways.Carrier, Steer: ways.Steer, GiveWay: o.GiveWay, StandIn: o.StandIn, Log: log,
+		Addresses: func() []netip.Addr { return box.Addresses(box.Interface, o.Interface) },
+		Look:      func() wire.Facts { return box.Facts(version, box.Interface, o.Interface) },
 	}
 	if o.Relay != nil {
 		opt.Relay = relaying{o.Relay}

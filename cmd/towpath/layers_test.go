@@ -45,8 +45,8 @@ var house = []room{
 	{"tunnel/path", "tunnel/wgkey", "where packets go is decided by a pure function of probes and time"},
 	{"tunnel/steer", "tunnel/path tunnel/wgkey", "who carries out what is decided knows devices only as their socket"},
 	{
-		"tunnel/...", "tunnel tunnel/wgkey tunnel/link tunnel/uapi tunnel/capture tunnel/internal/...",
-		"backends know the noun, the link, the tap and the protocol, not each other",
+		"tunnel/...", "tunnel tunnel/wgkey tunnel/link tunnel/uapi tunnel/capture tunnel/path tunnel/steer tunnel/internal/...",
+		"backends know the noun, the link, the tap, the protocol and whom their packets are steered by, not each other",
 	},
 	{"proxy/dicom/phantom", "proxy/dicom proxy/dicom/pdu", "a phantom is only a file with plausible content"},
 	{"proxy/dicom/poll", "proxy/dicom proxy/spool", "polling asks an archive and fills a queue"},

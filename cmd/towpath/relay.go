@@ -14,7 +14,6 @@ import (
 	"github.com/towpath/towpath/provisioning/wire"
 	"github.com/towpath/towpath/tunnel"
 	"github.com/towpath/towpath/tunnel/capture"
-	"github.com/towpath/towpath/tunnel/carrier"
 	"github.com/towpath/towpath/tunnel/netstack"
 	"github.com/towpath/towpath/tunnel/relay"
 	"github.com/towpath/towpath/tunnel/wgkey"
@@ -75,8 +74,8 @@ func runRelayCommand(c *cli.Context) error {
 }
 
 // relayDevice makes the tunnel of a relay, which shares its port with it.
-func relayDevice(r *relay.Relay) func(backend, iface string, tap *capture.Tap, c *carrier.Client, log *slog.Logger) (gateway.Device, string, error) {
-	return func(_, iface string, tap *capture.Tap, _ *carrier.Client, log *slog.Logger) (gateway.Device, string, error) {
+func relayDevice(r *relay.Relay) func(backend, iface string, tap *capture.Tap, w box.Ways, log *slog.Logger) (gateway.Device, string, error) {
+	return func(_, iface string, tap *capture.Tap, _ box.Ways, log *slog.Logger) (gateway.Device, string, error) {
 		d, err := netstack.New(netstack.Options{Log: log, Name: iface, Bind: r.Bind(nil), FwMark: tunnel.MarkOuter, Tap: tap})
 		return d, box.Netstack + ", because a relay needs no interface", err
 	}

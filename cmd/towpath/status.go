@@ -105,9 +105,9 @@ func printStatus(w io.Writer, s localapi.Status) error {
 		if p.Endpoint.IsValid() {
 			endpoint = p.Endpoint.String()
 		}
-		rows = append(rows, []string{p.Site, endpoint, ui.Ago(p.LastHandshake, now), ui.Bytes(int64(p.RxBytes)), ui.Bytes(int64(p.TxBytes))})
+		rows = append(rows, []string{p.Site, endpoint, wayOf(p.Path, now), ui.Ago(p.LastHandshake, now), ui.Bytes(int64(p.RxBytes)), ui.Bytes(int64(p.TxBytes))})
 	}
-	if err := ui.Table(w, []string{"PEER", "ENDPOINT", "HANDSHAKE", "RECEIVED", "SENT"}, rows); err != nil {
+	if err := ui.Table(w, []string{"PEER", "ENDPOINT", "WAY", "HANDSHAKE", "RECEIVED", "SENT"}, rows); err != nil {
 		return err
 	}
 	fmt.Fprintln(w)
@@ -208,4 +208,19 @@ another clinic has no peer here, so nothing is even sent. Exit code 4 means not 
 			return nil
 		},
 	}
+}
+
+// wayOf says how a relayed peer is reached; "-" for others, which have one way only.
+func wayOf(p *localapi.Path, now time.Time) string {
+	switch {
+	case p == nil:
+		return "-"
+	case p.Direct.IsValid():
+		s := fmt.Sprintf("direct for %s, %s", ui.For(p.Since, now), p.RTT.Round(100*time.Microsecond))
+		if p.Loss > 0 {
+			s += fmt.Sprintf(", %.0f %% lost", 100*p.Loss)
+		}
+		return s
+	}
+	return "relay, " + p.State + " for " + ui.For(p.Since, now)
 }

@@ -46,6 +46,7 @@ at the local ones.`,
 			},
 			keyStoreFlag(), proxyFlag(),
 			&cli.StringFlag{Name: "backend", Value: box.Auto, Usage: "tunnel `BACKEND`: auto, kernel (fastest, needs root and WireGuard in the kernel), userspace (network interface, needs root) or netstack (no privileges)"},
+			&cli.BoolFlag{Name: "no-direct", Usage: "reach sites without an endpoint through the relay only, and look for no direct way"},
 			&cli.BoolFlag{Name: "json", Usage: "write one line of JSON at each change instead of a table"},
 		}, logFlags()...),
 		Action: func(c *cli.Context) error {

@@ -179,7 +179,13 @@ func (p Patient) peers(t Tunnel) Report {
 			q = next
 		}
 		way := fmt.Sprintf("directly, at %s", q.Endpoint)
-		if len(m.Endpoints) == 0 && len(m.Relays) > 0 {
+		switch {
+		case len(m.Endpoints) > 0 || len(m.Relays) == 0:
+		case q.Direct.IsValid():
+			way = fmt.Sprintf("past the relay, directly at %s", q.Direct)
+		case q.Steered:
+			way = "through the relay: neither end can be called, and no direct way was found so far"
+		default:
 			way = "through the relay, because neither end can be called"
 		}
 		if t.Carried != "" {

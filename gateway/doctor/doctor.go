@@ -85,6 +85,9 @@ type Peer struct {
 	PublicKey     string
 	Endpoint      netip.AddrPort
 	LastHandshake time.Time // zero is never
+	// Steered says that direct ways past the relay are looked for, and Direct is the one in use, if any.
+	Steered bool
+	Direct  netip.AddrPort
 }
 
 // Limits of an examination.

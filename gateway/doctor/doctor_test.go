@@ -173,6 +173,16 @@ func TestWell(t *testing.T) {
 	if last := r[len(r)-1]; !strings.Contains(last.Says, "relay") {
 		t.Errorf("%q", last.Says)
 	}
+	met := &tun.Peers[2]
+	for _, c := range []struct {
+		direct netip.AddrPort
+		want   string
+	}{{netip.AddrPort{}, "no direct way was found"}, {netip.MustParseAddrPort("198.51.100.7:4711"), "past the relay, directly at 198.51.100.7:4711"}} {
+		met.Steered, met.Direct = true, c.direct
+		if r := doctor.Examine(t.Context(), *p); !strings.Contains(r[len(r)-1].Says, c.want) {
+			t.Errorf("%q, want %q", r[len(r)-1].Says, c.want)
+		}
+	}
 	tun.Trial = true
 	for _, f := range doctor.Examine(t.Context(), *p) {
 		if strings.HasPrefix(f.Check, "site ") {

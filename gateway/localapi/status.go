@@ -104,6 +104,20 @@ type Peer struct {
 	LastHandshake time.Time      `json:"last_handshake,omitzero"`
 	RxBytes       uint64         `json:"rx_bytes"`
 	TxBytes       uint64         `json:"tx_bytes"`
+	// Path is there for a relayed peer, where direct ways are looked for.
+	Path *Path `json:"path,omitempty"`
+}
+
+// Path is the way to a relayed peer.
+type Path struct {
+	// State is that of package path: relayed, opening, validating, direct, asymmetric or hold-off.
+	State string    `json:"state"`
+	Since time.Time `json:"since"`
+	// Direct is the address in use; left out while it is the relay.
+	Direct netip.AddrPort `json:"direct,omitzero"`
+	// RTT is the round trip of the direct way in nanoseconds, and Loss the share of its probes without an answer, 0 to 1.
+	RTT  time.Duration `json:"rtt,omitempty"`
+	Loss float64       `json:"loss,omitempty"`
 }
 
 // Service is one way in: on the LAN side what the clinic's devices are to be set to, on the overlay side what others may reach here.

@@ -202,7 +202,7 @@ func compileTunnel(m wire.NetMap, l Local) (tunnel.Config, error) {
 			}
 		}
 		cfg.Peers = append(cfg.Peers, tunnel.Peer{
-			PublicKey: p.PublicKey, Next: p.NextKey, Endpoint: way(p, l.Endpoints), AllowedIPs: p.AllowedIPs,
+			PublicKey: p.PublicKey, Next: p.NextKey, Endpoint: way(p, l.Endpoints), Relayed: relayed(p), AllowedIPs: p.AllowedIPs,
 			PersistentKeepalive: time.Duration(p.Keepalive) * time.Second,
 		})
 	}

@@ -16,6 +16,11 @@ func way(p wire.Peer, resolved map[string]netip.AddrPort) netip.AddrPort {
 	return first(p.Relays, resolved)
 }
 
+// relayed reports whether a peer is called at a relay, and could steer packets past it as we do.
+func relayed(p wire.Peer) bool {
+	return len(p.Endpoints) == 0 && len(p.Relays) > 0 && (p.Kind == "" || p.Kind == wire.Gateway || p.Kind == wire.Workstation)
+}
+
 // sessions are peers to and from which nothing is routed: a relay has a session with each of its members, so that it knows where they are.
 // One with a key that is another peer's or the box's own is left out: it is worth less than what would be lost.
 func sessions(m wire.NetMap, l Local, others []tunnel.Peer) []tunnel.Peer {

@@ -39,6 +39,7 @@ type Coordinator struct {
 	failures limiter
 	bases    bases
 	arrivals arrivals
+	paths    paths
 	restored restored
 	turning  turning
 	// asking counts questions about Nodes that are not there, see Standing.

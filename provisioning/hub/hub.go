@@ -48,6 +48,8 @@ type Hub struct {
 	changing map[wgkey.PublicKey]provisioning.NodeID
 	changed  chan struct{}
 
+	sightings sightings
+
 	// admitted is what the relay was told last; nil if that has failed.
 	admitting sync.Mutex
 	admitted  *wire.RelayTable
@@ -90,6 +92,7 @@ func (h *Hub) Run(ctx context.Context) error {
 	g.Go(func() error { return h.tendKeys(ctx) })
 	g.Go(func() error { return h.tendCarried(ctx) })
 	h.c.Coordinator.SetEndpoints(h.endpoint)
+	h.c.Coordinator.SetSeen(h.seen)
 	close(h.ready)
 	return g.Wait()
 }

@@ -20,12 +20,26 @@ import (
 	"github.com/towpath/towpath/tunnel"
 	"github.com/towpath/towpath/tunnel/capture"
 	"github.com/towpath/towpath/tunnel/netstack"
+	"github.com/towpath/towpath/tunnel/steer"
 	"github.com/towpath/towpath/tunnel/tunneltest"
 	"github.com/towpath/towpath/tunnel/wgkey"
 )
 
 func TestContractInMemory(t *testing.T) {
 	tunneltest.Device(t, inMemory)
+}
+
+// With a Bind that steers, peers that are not steered are as they always were.
+func TestContractSteered(t *testing.T) {
+	tunneltest.Device(t, func(t testing.TB, n int) []tunneltest.Node {
+		network := tunneltest.NewNetwork()
+		nodes := make([]tunneltest.Node, n)
+		for i := range nodes {
+			a := netip.AddrFrom4([4]byte{198, 51, 100, byte(i + 1)})
+			nodes[i] = node(t, netstack.Options{Bind: steer.New(network.Bind(a))}, a)
+		}
+		return nodes
+	})
 }
 
 func TestContractUDP(t *testing.T) {

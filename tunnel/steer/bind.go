@@ -35,7 +35,7 @@ func (a alias) address() netip.AddrPort {
 
 // ParseEndpoint implements conn.Bind.
 func (b *Bind) ParseEndpoint(s string) (conn.Endpoint, error) {
-	if at, err := netip.ParseAddrPort(s); err == nil && aliases.Contains(at.Addr()) {
+	if at, err := netip.ParseAddrPort(s); err == nil && IsAlias(at) {
 		b.mu.Lock()
 		p := b.byAlias[at]
 		b.mu.Unlock()

@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"sync"
@@ -32,7 +33,7 @@ type Peer struct {
 	PublicKey wgkey.PublicKey
 	// Relay is where the peer is reached in any case.
 	Relay netip.AddrPort
-	// Candidates are where it may be reached directly.
+	// Candidates are where it may be reached directly. Nil stands for those of Bind.Candidates.
 	Candidates []path.Candidate
 }
 
@@ -70,6 +71,7 @@ type Bind struct {
 	peers   map[wgkey.PublicKey]*peer
 	byID    map[path.ID]*peer
 	byAlias map[netip.AddrPort]*peer
+	given   map[wgkey.PublicKey][]path.Candidate
 	ended   bool
 }
 
@@ -136,8 +138,23 @@ func (b *Bind) set(c Config, want Peer) error {
 	if !p.machine.Status().Way.IsValid() {
 		p.way.Store(&way{want.Relay, endpoint})
 	}
-	b.do(p, p.machine.Candidates(now, want.Candidates), now)
+	candidates := want.Candidates
+	if candidates == nil {
+		candidates = b.given[want.PublicKey]
+	}
+	b.do(p, p.machine.Candidates(now, candidates), now)
 	return nil
+}
+
+// Candidates says where peers may be reached directly, now and when they are steered later. It replaces what was said before for all peers.
+func (b *Bind) Candidates(all map[wgkey.PublicKey][]path.Candidate) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.given = maps.Clone(all)
+	now := time.Now()
+	for k, p := range b.peers {
+		b.do(p, p.machine.Candidates(now, all[k]), now)
+	}
 }
 
 func (b *Bind) add(c Config, key wgkey.PublicKey, now time.Time) (*peer, error) {
@@ -167,6 +184,9 @@ func (b *Bind) remove(key wgkey.PublicKey, p *peer) {
 	delete(b.byID, p.channel.ReceiveID())
 	delete(b.peers, key)
 }
+
+// IsAlias reports whether a is some peer's Alias.
+func IsAlias(a netip.AddrPort) bool { return aliases.Contains(a.Addr()) }
 
 // Moved says that an own address has changed.
 func (b *Bind) Moved() {

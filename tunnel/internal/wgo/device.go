@@ -16,6 +16,7 @@ import (
 
 	"github.com/towpath/towpath/tunnel"
 	"github.com/towpath/towpath/tunnel/internal/reach"
+	"github.com/towpath/towpath/tunnel/steer"
 	"github.com/towpath/towpath/tunnel/uapi"
 	"github.com/towpath/towpath/tunnel/wgkey"
 )
@@ -23,6 +24,8 @@ import (
 // Device is a running wireguard-go device. Its methods are safe for concurrent use.
 type Device struct {
 	dev *device.Device
+	// steer is the device's Bind if that can steer, else nil.
+	steer *steer.Bind
 
 	mu sync.Mutex
 	// endpoints are those configured last: the device itself only knows where peers have roamed to.
@@ -33,6 +36,10 @@ type Device struct {
 // none. It owns t and bind from now on.
 func New(t tun.Device, bind conn.Bind, mark uint32, log *slog.Logger) (*Device, error) {
 	d := &Device{dev: device.NewDevice(t, bind, Logger(log)), endpoints: map[wgkey.PublicKey]netip.AddrPort{}}
+	if b, ok := bind.(*steer.Bind); ok {
+		d.steer = b
+		steer.Prepare(d.dev)
+	}
 	if err := d.dev.BindSetMark(mark); err != nil {
 		d.dev.Close()
 		return nil, fmt.Errorf("mark the outer packets: %w", err)
@@ -49,14 +56,17 @@ func (d *Device) Apply(c tunnel.Config) error {
 	if err != nil {
 		return err
 	}
-	change := tunnel.Diff(old, c)
+	if c, err = d.steered(c); err != nil {
+		return err
+	}
+	change := diff(old, c)
 	if change.ListenPort != nil {
 		if err := d.listen(old.ListenPort, *change.ListenPort); err != nil {
 			return err
 		}
 		change.ListenPort = nil
 	}
-	if text := uapi.Render(change); len(text) > 0 {
+	if text := d.render(change); len(text) > 0 {
 		err := d.dev.IpcSetOperation(bytes.NewReader(text))
 		clear(text)
 		if err != nil {
@@ -195,4 +205,9 @@ func (d *Device) Dead() bool {
 func (d *Device) Serve(c net.Conn) { d.dev.IpcHandle(c) }
 
 // Close ends all sessions and closes the TUN device and the bind. It is idempotent and returns when all workers have ended.
-func (d *Device) Close() { d.dev.Close() }
+func (d *Device) Close() {
+	d.dev.Close()
+	if d.steer != nil {
+		_ = d.steer.Configure(steer.Config{}) // without peers nothing of it can fail
+	}
+}

@@ -11,6 +11,7 @@ import (
 	"github.com/towpath/towpath/tunnel/carrier"
 	"github.com/towpath/towpath/tunnel/kernel"
 	"github.com/towpath/towpath/tunnel/netstack"
+	"github.com/towpath/towpath/tunnel/steer"
 	"github.com/towpath/towpath/tunnel/userspace"
 )
 
@@ -25,23 +26,45 @@ const (
 	Userspace = "userspace"
 )
 
+// Ways are how encrypted packets leave, besides plain UDP. Both may be nil; Steer has been made with the Bind of Carrier then.
+type Ways struct {
+	// Carrier takes them over TCP where UDP is blocked.
+	Carrier *carrier.Client
+	// Steer takes them past relays.
+	Steer *steer.Bind
+}
+
+// NewWays returns what is wanted, put together.
+func NewWays(carried, direct bool, log *slog.Logger) (w Ways) {
+	if carried {
+		w.Carrier = carrier.NewClient(carrier.Times{}, log)
+	}
+	switch {
+	case direct && carried:
+		w.Steer = steer.New(w.Carrier.Bind(nil))
+	case direct:
+		w.Steer = steer.New(nil)
+	}
+	return w
+}
+
 // Device makes the tunnel device: the backend asked for, or the best this machine allows. It also returns which one and why.
 //
 // On a machine's own network stack the overlay stays unreachable after the process has ended, in order or not: what is meant for the tunnel
 // must not leave by another way because a service was stopped.
 //
-// Tap is shown all packets; it may be nil. C takes them over TCP where UDP is blocked, with the backends on wireguard-go; it may be nil.
-func Device(backend, iface string, tap *capture.Tap, c *carrier.Client, log *slog.Logger) (gateway.Device, string, error) {
-	return device(backend, iface, true, tap, c, log)
+// Tap is shown all packets; it may be nil. W is how encrypted packets leave, with the backends on wireguard-go.
+func Device(backend, iface string, tap *capture.Tap, w Ways, log *slog.Logger) (gateway.Device, string, error) {
+	return device(backend, iface, true, tap, w, log)
 }
 
 // DialDevice is Device for a person's computer: there the overlay is reachable again, by whatever way there is, once the process has ended
 // in order.
-func DialDevice(backend, iface string, tap *capture.Tap, c *carrier.Client, log *slog.Logger) (gateway.Device, string, error) {
-	return device(backend, iface, false, tap, c, log)
+func DialDevice(backend, iface string, tap *capture.Tap, w Ways, log *slog.Logger) (gateway.Device, string, error) {
+	return device(backend, iface, false, tap, w, log)
 }
 
-func device(backend, iface string, keep bool, tap *capture.Tap, c *carrier.Client, log *slog.Logger) (gateway.Device, string, error) {
+func device(backend, iface string, keep bool, tap *capture.Tap, w Ways, log *slog.Logger) (gateway.Device, string, error) {
 	why := "asked for"
 	if backend == Auto {
 		backend, why = look().choose()
@@ -50,8 +73,11 @@ func device(backend, iface string, keep bool, tap *capture.Tap, c *carrier.Clien
 	switch backend {
 	case Netstack:
 		o := netstack.Options{Log: log, Name: iface, Socket: iface, FwMark: tunnel.MarkOuter, Tap: tap}
-		if c != nil {
-			o.Bind = c.Bind(nil)
+		switch {
+		case w.Steer != nil:
+			o.Bind = w.Steer
+		case w.Carrier != nil:
+			o.Bind = w.Carrier.Bind(nil)
 		}
 		d, err := netstack.New(o)
 		if err != nil {
@@ -69,8 +95,11 @@ func device(backend, iface string, keep bool, tap *capture.Tap, c *carrier.Clien
 			return nil, "", err
 		}
 		o := userspace.Options{Log: log, Interface: iface, KeepBlackhole: keep, Tap: tap}
-		if c != nil {
-			o.Bind = c.Bind(nil)
+		switch {
+		case w.Steer != nil:
+			o.Bind = w.Steer
+		case w.Carrier != nil:
+			o.Bind = w.Carrier.Bind(nil)
 		}
 		d, err := userspace.New(o)
 		if err != nil {
@@ -87,8 +116,8 @@ func Tapped(d gateway.Device) bool {
 	return !kernels
 }
 
-// Carried reports whether a device can have its packets carried over TCP: the kernel sends its own.
-func Carried(d gateway.Device) bool { return Tapped(d) }
+// Wrapped reports whether a device sends by Ways: the kernel sends its own packets.
+func Wrapped(d gateway.Device) bool { return Tapped(d) }
 
 // machine is what decides about the backend.
 type machine struct {

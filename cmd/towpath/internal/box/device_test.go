@@ -29,7 +29,7 @@ func TestChoose(t *testing.T) {
 func TestDeviceSaysWhichAndWhy(t *testing.T) {
 	log := slog.New(slog.DiscardHandler)
 	for _, backend := range []string{Kernel, Userspace, Netstack} {
-		d, why, err := Device(backend, "towbox0", nil, nil, log)
+		d, why, err := Device(backend, "towbox0", nil, Ways{}, log)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -40,7 +40,7 @@ func TestDeviceSaysWhichAndWhy(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	d, why, err := Device(Auto, "towbox0", nil, nil, log)
+	d, why, err := Device(Auto, "towbox0", nil, Ways{}, log)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -50,7 +50,7 @@ func TestDeviceSaysWhichAndWhy(t *testing.T) {
 	if err := d.Close(); err != nil {
 		t.Error(err)
 	}
-	if _, _, err := Device("best", "towbox0", nil, nil, log); err == nil || !strings.Contains(err.Error(), "auto, kernel, userspace or netstack") {
+	if _, _, err := Device("best", "towbox0", nil, Ways{}, log); err == nil || !strings.Contains(err.Error(), "auto, kernel, userspace or netstack") {
 		t.Errorf("an unknown backend: %v", err)
 	}
 }

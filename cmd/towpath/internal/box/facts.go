@@ -65,6 +65,31 @@ func interfaces(skip []string) []iface {
 	return out
 }
 
+// Addresses are those of the interfaces that are up, without loopback, link-local ones and interfaces whose name begins with one of skip.
+func Addresses(skip ...string) []netip.Addr {
+	ifs, err := net.Interfaces()
+	if err != nil {
+		return nil
+	}
+	var out []netip.Addr
+	for _, i := range ifs {
+		if i.Flags&net.FlagUp == 0 || i.Flags&net.FlagLoopback != 0 ||
+			slices.ContainsFunc(skip, func(s string) bool { return s != "" && strings.HasPrefix(i.Name, s) }) {
+			continue
+		}
+		addrs, err := i.Addrs()
+		if err != nil {
+			continue
+		}
+		for _, a := range addrs {
+			if p, err := netip.ParsePrefix(a.String()); err == nil && worthTelling(p) {
+				out = append(out, p.Addr())
+			}
+		}
+	}
+	return out
+}
+
 // read returns what a file holds, nothing if there is none: a machine without IPv6 has no such routes.
 func read(name string) string {
 	b, err := os.ReadFile(name)
