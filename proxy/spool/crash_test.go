@@ -30,13 +30,16 @@ const (
 type history struct {
 	payloads map[ID][]byte
 	fates    map[ID]fate
-	reserved []ID            // in the order of Create
+	reserved []ID // in the order of Create
+	opts     Options
 	key      seal.PrivateKey // zero for none
 }
 
 func newHistory(t *testing.T, seed int) *history {
 	t.Helper()
 	h := &history{payloads: map[ID][]byte{}, fates: map[ID]fate{}}
+	// Files of their own for all, for none, and for the larger ones; segments of few items.
+	h.opts = Options{Backoff: Backoff{Min: 1, Max: 1}, MaxShared: []int{-1, 0, 2000}[seed/2%3], segmentSize: 4000}
 	if seed%2 == 0 {
 		var err error
 		if h.key, err = seal.NewPrivateKey(); err != nil {
@@ -55,7 +58,7 @@ func (h *history) unlock(s *Spool) {
 
 // play does random things until the power is cut, and notes what was promised.
 func (h *history) play(v volume, r *rand.Rand, steps int) error {
-	s, err := open(v, Options{Backoff: Backoff{Min: 1, Max: 1}})
+	s, err := open(v, h.opts)
 	if err != nil {
 		return err
 	}
@@ -263,7 +266,7 @@ func powerCuts(t *testing.T) {
 				}
 				finished = err == nil
 				v = v.crash(r)
-				s, err := open(v, Options{})
+				s, err := open(v, h.opts)
 				if err != nil {
 					t.Fatalf("seed %d, cut at %d, life %d: open after the crash: %v", seed, cutAt, life, err)
 				}
@@ -309,7 +312,7 @@ func oneFailure(t *testing.T) {
 				t.Fatalf("seed %d, failure at %d (%s): %v", seed, failAt, v.ops[failAt-1], err)
 			}
 			v.fail = nil
-			s, err := open(v, Options{})
+			s, err := open(v, h.opts)
 			if err != nil {
 				t.Fatalf("seed %d, failure at %d: reopen: %v", seed, failAt, err)
 			}
@@ -327,7 +330,7 @@ func oneFailure(t *testing.T) {
 // TestOrderOfSyncs pins what happens before Commit, Done and Park return.
 func TestOrderOfSyncs(t *testing.T) {
 	v := newMemVolume()
-	s, err := open(v, Options{})
+	s, err := open(v, Options{MaxShared: -1})
 	if err != nil {
 		t.Fatal(err)
 	}

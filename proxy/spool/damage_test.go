@@ -20,7 +20,7 @@ func TestDamage(t *testing.T) {
 	damage := func(t *testing.T, change func(content []byte) []byte) (quarantined int, read error) {
 		t.Helper()
 		dir := t.TempDir()
-		s := open(t, dir, spool.Options{})
+		s := open(t, dir, spool.Options{MaxShared: -1})
 		bad := put(t, s, "q", payload)
 		good := put(t, s, "q", payload)
 		_ = s.Close()
@@ -32,7 +32,7 @@ func TestDamage(t *testing.T) {
 		if err := os.WriteFile(path, change(content), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		s = open(t, dir, spool.Options{})
+		s = open(t, dir, spool.Options{MaxShared: -1})
 		u, err := s.Usage()
 		if err != nil {
 			t.Fatal(err)
@@ -93,7 +93,7 @@ func TestDamage(t *testing.T) {
 
 func TestForeignFilesAreLeftAlone(t *testing.T) {
 	dir := t.TempDir()
-	s := open(t, dir, spool.Options{})
+	s := open(t, dir, spool.Options{MaxShared: -1})
 	it := put(t, s, "q", []byte("x"))
 	_ = s.Close()
 	foreign := []string{"README", "1.item", "00000000000000zz.item", ".tmp", string(it.ID) + ".item.bak"}
@@ -106,7 +106,7 @@ func TestForeignFilesAreLeftAlone(t *testing.T) {
 	if err := os.WriteFile(own, []byte("?"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	s = open(t, dir, spool.Options{})
+	s = open(t, dir, spool.Options{MaxShared: -1})
 	for _, name := range foreign {
 		if _, err := os.Stat(filepath.Join(dir, "items", name)); err != nil {
 			t.Error(err)
@@ -123,7 +123,7 @@ func TestForeignFilesAreLeftAlone(t *testing.T) {
 // TestVanishedItem takes a file away behind the Spool's back.
 func TestVanishedItem(t *testing.T) {
 	dir := t.TempDir()
-	s := open(t, dir, spool.Options{})
+	s := open(t, dir, spool.Options{MaxShared: -1})
 	lost, kept := put(t, s, "q", []byte("1")), put(t, s, "q", []byte("2"))
 	if err := os.Remove(filepath.Join(dir, "items", string(lost.ID)+".item")); err != nil {
 		t.Fatal(err)

@@ -5,5 +5,6 @@
 // never dials: Sinks do.
 //
 // State: one directory, owned by exactly one open Spool (a lock file says so). The items are the truth; nothing else is needed to
-// rebuild the queue after a crash.
+// rebuild the queue after a crash. Large items are files (format.go), small ones records of a journal, so that those that arrive together share
+// a write and a sync (journalformat.go).
 package spool

@@ -56,7 +56,7 @@ func TestKeyOfWhatMayComeBack(t *testing.T) {
 		},
 	} {
 		v := newMemVolume()
-		s, err := open(v, Options{})
+		s, err := open(v, Options{MaxShared: -1})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -135,6 +135,7 @@ const (
 	extParked    = ".parked"  // StateParked
 	extCarried   = ".carried" // StateCarried
 	extNote      = ".note"    // why a parked item was parked
+	extGone      = ".gone"    // an item of the journal is forgotten, but the journal could not be written
 )
 
 func itemName(id ID, ext string) string { return itemsDir + "/" + string(id) + ext }

@@ -11,9 +11,12 @@ import (
 
 // TestDiskFull has the disk run full at each operation of a commit: the producer hears ErrFull, and nothing is left behind.
 func TestDiskFull(t *testing.T) {
-	for _, at := range []string{"create items", "write items", "fsync items", "rename items", "sync items"} {
+	for i, at := range []string{
+		"create items", "write items", "fsync items", "rename items", "sync items",
+		"create journal", "sync journal", "write journal", "fsync journal",
+	} {
 		v := newMemVolume()
-		s, err := open(v, Options{})
+		s, err := open(v, Options{MaxShared: min(0, i-5)})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -32,7 +35,7 @@ func TestDiskFull(t *testing.T) {
 			t.Errorf("%s: %v", at, err)
 		}
 		for name := range v.entries {
-			if strings.HasPrefix(name, itemsDir) {
+			if strings.HasPrefix(name, itemsDir) || strings.HasPrefix(name, journalDir) {
 				t.Errorf("%s: %s is left", at, name)
 			}
 		}

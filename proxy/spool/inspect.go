@@ -46,7 +46,7 @@ func (s *Spool) Payload(id ID) (io.ReadCloser, error) {
 	if err != nil {
 		return nil, err
 	}
-	f, err := s.vol.open(itemName(id, e.ext))
+	f, err := s.openItem(&e)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, ErrUnknown
 	}

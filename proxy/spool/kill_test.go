@@ -61,7 +61,7 @@ func child(dir string) {
 	for range 3 {
 		go func() {
 			for {
-				content := []byte(strings.Repeat("payload ", rand.IntN(5000)))
+				content := []byte(strings.Repeat("payload ", rand.IntN(1+rand.IntN(20_000))))
 				w, err := s.Create(spool.Meta{Queue: "q"})
 				if err != nil {
 					say("error", err)

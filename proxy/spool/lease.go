@@ -50,7 +50,7 @@ func (l *lease) Open() (io.ReadCloser, error) {
 	if l.ended {
 		return nil, errLeaseEnded
 	}
-	f, err := s.vol.open(itemName(l.entry.id, l.entry.ext))
+	f, err := s.openItem(l.entry)
 	if err != nil {
 		return nil, err
 	}
@@ -145,15 +145,20 @@ func (l *lease) Done(r Receipt) error {
 
 // erase removes the files of an item, synced.
 func (s *Spool) erase(e *entry) error {
-	err := s.vol.remove(itemName(e.id, e.ext))
-	if errors.Is(err, fs.ErrNotExist) {
-		err = nil // the purpose is fulfilled
-	}
 	if e.ext == extParked {
-		_ = s.vol.remove(itemName(e.id, extNote)) // otherwise the next Open does it
+		defer func() { _ = s.vol.remove(itemName(e.id, extNote)) }() // otherwise the next Open does it
 	}
-	if err == nil {
-		err = s.sync.do()
+	var err error
+	if e.shared {
+		err = s.eraseShared(e)
+	} else {
+		err = s.vol.remove(itemName(e.id, e.ext))
+		if errors.Is(err, fs.ErrNotExist) {
+			err = nil // the purpose is fulfilled
+		}
+		if err == nil {
+			err = s.sync.do()
+		}
 	}
 	if err != nil {
 		return fmt.Errorf("forget an item: %w", err)
@@ -220,12 +225,15 @@ func (l *lease) Park(cause error) error {
 	return err
 }
 
-// move renames the file of an item, synced. It tells whether the name has changed even if that was not synced.
+// move renames the file of an item, or records its new state in the journal, synced. It tells whether the name has changed even if that was not synced.
 func (s *Spool) move(e *entry, ext string) (renamed bool, err error) {
 	if e.ext == ext {
 		return true, nil
 	}
-	if err = s.vol.rename(itemName(e.id, e.ext), itemName(e.id, ext)); err == nil {
+	if e.shared {
+		err = s.journal.do(&request{kind: recordState, id: e.id, ext: ext, entry: e})
+		renamed = err == nil
+	} else if err = s.vol.rename(itemName(e.id, e.ext), itemName(e.id, ext)); err == nil {
 		renamed = true
 		err = s.sync.do()
 	}

@@ -26,7 +26,9 @@ type memVolume struct {
 	cutAt   int      // the number of the operation at which the power is cut; zero for never
 	fail    func(op string) error
 	space   int64 // what free reports
-	closed  bool
+	// unreadable says which reads fail.
+	unreadable func(name string, from, to int64) error
+	closed     bool
 }
 
 type inode struct {
@@ -128,7 +130,7 @@ func (v *memVolume) open(name string) (storedFile, error) {
 	if n == nil {
 		return nil, fs.ErrNotExist
 	}
-	return &memStored{bytes.NewReader(slices.Clone(n.content))}, nil
+	return &memStored{bytes.NewReader(slices.Clone(n.content)), v, name, n}, nil
 }
 
 func (v *memVolume) rename(from, to string) error {
@@ -219,7 +221,23 @@ func (f *memFile) Sync() error {
 
 func (f *memFile) Close() error { return nil }
 
-type memStored struct{ *bytes.Reader }
+type memStored struct {
+	*bytes.Reader
+	v    *memVolume
+	name string
+	node *inode
+}
+
+func (f *memStored) Sync() error { return (&memFile{f.v, f.node, f.name}).Sync() }
+
+func (f *memStored) ReadAt(p []byte, at int64) (int, error) {
+	if f.v.unreadable != nil {
+		if err := f.v.unreadable(f.name, at, at+int64(len(p))); err != nil {
+			return 0, err
+		}
+	}
+	return f.Reader.ReadAt(p, at) //nolint:wrapcheck // as it is
+}
 
 func (f *memStored) Size() (int64, error) { return f.Reader.Size(), nil }
 func (f *memStored) Close() error         { return nil }

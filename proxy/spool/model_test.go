@@ -52,10 +52,12 @@ type machine struct {
 
 func (m *machine) open(t *rapid.T) {
 	var err error
-	m.spool, err = spool.Open(m.dir, spool.Options{
+	// All, none or some have files of their own, and that may change from one start to the next.
+	m.spool, err = spool.Open(m.dir, spool.SmallSegments(spool.Options{
 		MinFreeBytes: -1, Ordered: func(q string) bool { return q == ordered },
-		Backoff: spool.Backoff{Min: time.Second, Max: 20 * time.Second},
-	})
+		Backoff:   spool.Backoff{Min: time.Second, Max: 20 * time.Second},
+		MaxShared: rapid.SampledFrom([]int{-1, 0, 350}).Draw(t, "max shared"),
+	}, 2000))
 	if err != nil {
 		t.Fatalf("Open: %v", err)
 	}
@@ -313,6 +315,10 @@ func (m *machine) Sleep(t *rapid.T) {
 }
 
 func (m *machine) Reopen(t *rapid.T) {
+	before, err := m.spool.Usage()
+	if err != nil {
+		t.Fatalf("Usage: %v", err)
+	}
 	if err := m.spool.Close(); err != nil {
 		t.Fatalf("Close: %v", err)
 	}
@@ -328,6 +334,9 @@ func (m *machine) Reopen(t *rapid.T) {
 		}
 	}
 	m.open(t)
+	if after, err := m.spool.Usage(); err != nil || after.Bytes != before.Bytes || after.JournalBytes > before.JournalBytes {
+		t.Fatalf("usage %+v, %v; before the restart %+v", after, err, before)
+	}
 }
 
 func (m *machine) list(t *rapid.T, queue string) []spool.Item {
@@ -354,7 +363,9 @@ func (m *machine) carried(t *rapid.T, queue string) (ids []spool.ID) {
 
 // Check is called after each step.
 func (m *machine) Check(t *rapid.T) {
+	var used int64
 	for _, st := range m.spool.Stats() {
+		used += st.Used
 		var want spool.QueueStats
 		var listed, carried []spool.ID
 		for _, it := range m.items {
@@ -396,8 +407,23 @@ func (m *machine) Check(t *rapid.T) {
 			t.Fatalf("%s has carried %v, want %v", st.Queue, got, carried)
 		}
 	}
-	var onDisk int64
-	files, err := os.ReadDir(filepath.Join(m.dir, "items"))
+	own, journal := m.onDisk(t, "items"), m.onDisk(t, "journal")
+	u, err := m.spool.Usage()
+	if shared := u.Bytes - own; shared < 0 || shared > u.JournalBytes || u.JournalBytes > journal || len(m.items) == 0 && u.Bytes != 0 ||
+		u.JournalBytes > 2*shared+4*2000 {
+		t.Fatalf("usage %+v; files of items take %d bytes, the journal %d", u, own, journal)
+	}
+	if err != nil || u.Bytes != used || u.Quarantined != 0 || u.Locked != 0 || u.Sealed == m.key.IsZero() {
+		t.Fatalf("usage %+v, %v; the queues take %d bytes", u, err, used)
+	}
+	if plain := len(m.items); u.Plain != plain && m.key.IsZero() || u.Plain != 0 && !m.key.IsZero() {
+		t.Fatalf("usage %+v; there are %d items", u, plain)
+	}
+}
+
+// onDisk is what the files of a folder take.
+func (m *machine) onDisk(t *rapid.T, folder string) (sum int64) {
+	files, err := os.ReadDir(filepath.Join(m.dir, folder))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -407,16 +433,10 @@ func (m *machine) Check(t *rapid.T) {
 			t.Fatal(err)
 		}
 		if !strings.HasSuffix(f.Name(), ".note") {
-			onDisk += info.Size()
+			sum += info.Size()
 		}
 	}
-	u, err := m.spool.Usage()
-	if err != nil || u.Bytes != onDisk || u.Quarantined != 0 || u.Locked != 0 || u.Sealed == m.key.IsZero() {
-		t.Fatalf("usage %+v, %v; the files take %d bytes", u, err, onDisk)
-	}
-	if plain := len(m.items); u.Plain != plain && m.key.IsZero() || u.Plain != 0 && !m.key.IsZero() {
-		t.Fatalf("usage %+v; there are %d items", u, plain)
-	}
+	return sum
 }
 
 func TestSpoolAgainstModel(t *testing.T) {

@@ -35,8 +35,13 @@ type Options struct {
 	Ordered func(queue string) bool
 	// Backoff is the time between attempts.
 	Backoff Backoff
+	// MaxShared is the largest item, in bytes as it is stored, that goes into the journal, where many share a file and a sync; larger ones
+	// have a file of their own. Zero means 64 KiB, which is also the most, negative that all have.
+	MaxShared int
 	// Log may be nil.
 	Log *slog.Logger
+
+	segmentSize int64 // of the journal, and its slack; zero but in tests
 }
 
 // Backoff is exponential with full jitter: after attempt n the wait is drawn evenly from zero to min(Max, Min·2ⁿ⁻¹).
@@ -67,6 +72,9 @@ func (b Backoff) away(attempts int) time.Duration {
 func (o Options) withDefaults() Options {
 	if o.MinFreeBytes == 0 {
 		o.MinFreeBytes = DefaultMinFree
+	}
+	if o.MaxShared == 0 || o.MaxShared > maxImage {
+		o.MaxShared = maxImage
 	}
 	if o.Ordered == nil {
 		o.Ordered = func(string) bool { return false }

@@ -10,7 +10,7 @@ type entry struct {
 	id      ID
 	queue   *queue
 	size    int64 // of the payload
-	bytes   int64 // of the file
+	bytes   int64 // of the file, or of the record in the journal
 	created time.Time
 	// priority is zero in an ordered queue.
 	priority int8
@@ -24,6 +24,12 @@ type entry struct {
 	lastError string
 	notBefore time.Time
 	away      bool // notBefore is there because the far end could not be reached
+
+	// An item that is shared is in the journal: where in which segment its image is. What was left there is gone, or is elsewhere.
+	shared  bool
+	segment *segment
+	at      int64
+	left    bool
 
 	heap  *entryHeap // the heap it is in, if any
 	index int        // where in it

@@ -21,13 +21,25 @@ func (s *Spool) rebuild() error {
 		return err
 	}
 	s.quarantined = len(quarantined)
-	if err := s.recoverSequence(slices.Concat(names, quarantined)); err != nil {
+	segments, err := s.vol.list(journalDir)
+	if err != nil {
+		return err
+	}
+	if err := s.recoverSequence(slices.Concat(names, quarantined, segments)); err != nil {
 		return err
 	}
 	if err := s.loadEpochs(); err != nil {
 		return err
 	}
 	slices.Sort(names) // .item before .parked of the same ID
+	items, err := s.journal.load(segments)
+	if err != nil {
+		return err
+	}
+	gone, damaged, err := s.recoverJournal(items, marked(names))
+	if err != nil {
+		return err
+	}
 	foreign := 0
 	for _, name := range slices.Backward(names) {
 		id, ext, ours := parseName(name)
@@ -36,6 +48,10 @@ func (s *Spool) rebuild() error {
 			foreign++
 		case ext == extTemporary:
 			err = s.vol.remove(itemsDir + "/" + name)
+		case ext == extGone:
+			if !slices.Contains(gone, id) {
+				err = s.vol.remove(itemsDir + "/" + name)
+			}
 		case ext == extNote:
 			if e := s.entries[id]; e == nil || e.state != StateParked {
 				err = s.vol.remove(itemsDir + "/" + name)
@@ -54,6 +70,8 @@ func (s *Spool) rebuild() error {
 	if err := s.vol.sync(itemsDir); err != nil {
 		return err
 	}
+	s.forgetShared(gone, damaged)
+	s.journal.retire()
 	if err := s.sweepEpochs(); err != nil {
 		return err
 	}
@@ -61,21 +79,26 @@ func (s *Spool) rebuild() error {
 	return nil
 }
 
+// marked returns the items that a mark says are gone.
+func marked(names []string) map[ID]bool {
+	list := map[ID]bool{}
+	for _, name := range names {
+		if id, ext, ours := parseName(name); ours && ext == extGone {
+			list[id] = true
+		}
+	}
+	return list
+}
+
 func parseName(name string) (id ID, ext string, ours bool) {
 	stem, ext, _ := strings.Cut(name, ".")
 	id, ext = ID(stem), "."+ext
 	_, ours = id.sequence()
-	return id, ext, ours && (ext == extTemporary || ext == extQueued || ext == extParked || ext == extCarried || ext == extNote)
+	return id, ext, ours && (ext == extTemporary || ext == extQueued || ext == extParked || ext == extCarried || ext == extNote || ext == extGone)
 }
 
 func (s *Spool) recoverItem(id ID, ext string) error {
-	e := &entry{id: id, ext: ext, state: StateQueued}
-	switch ext {
-	case extParked:
-		e.state = StateParked
-	case extCarried:
-		e.state = StateCarried
-	}
+	e := &entry{id: id, ext: ext, state: stateOf(ext)}
 	d, err := s.readDescription(e)
 	if starved(err) {
 		return err
@@ -92,15 +115,31 @@ func (s *Spool) recoverItem(id ID, ext string) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	e.size, e.bytes, e.created, e.queue = d.Size, d.fileSize, d.Created, s.queueLocked(d.Queue)
+	e.bytes = d.fileSize
+	s.recoverLocked(e, d)
+	return nil
+}
+
+// recoverLocked takes an item into the books.
+func (s *Spool) recoverLocked(e *entry, d description) {
+	e.size, e.created, e.queue = d.Size, d.Created, s.queueLocked(d.Queue)
 	if e.state == StateParked {
-		e.attempts, e.lastError = s.readNote(id)
+		e.attempts, e.lastError = s.readNote(e.id)
 	}
 	e.prefer(d.Priority)
 	e.epoch = s.epochOfLocked(d)
 	s.countLocked(e.queue, e.bytes)
 	s.insertLocked(e)
-	return nil
+}
+
+func stateOf(ext string) State {
+	switch ext {
+	case extParked:
+		return StateParked
+	case extCarried:
+		return StateCarried
+	}
+	return StateQueued
 }
 
 // starved tells a lack of means, which says nothing about the file, from a file that cannot be read.

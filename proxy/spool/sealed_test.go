@@ -37,6 +37,14 @@ func openSealed(t *testing.T, dir string, k seal.PrivateKey) *spool.Spool {
 	return s
 }
 
+// openSealedFiles is openSealed for items that all have files of their own.
+func openSealedFiles(t *testing.T, dir string, k seal.PrivateKey) *spool.Spool {
+	t.Helper()
+	s := open(t, dir, spool.Options{MaxShared: -1})
+	s.SealTo(k.Public())
+	return s
+}
+
 func waits(t *testing.T, s *spool.Spool, queue string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Millisecond)
@@ -240,7 +248,7 @@ func TestKeysAreForgotten(t *testing.T) {
 			}
 			return len(left)
 		}
-		s := openSealed(t, dir, k)
+		s := openSealedFiles(t, dir, k)
 		for range 3 {
 			putText(t, s, "x")
 			putText(t, s, "y")
@@ -262,7 +270,7 @@ func TestKeysAreForgotten(t *testing.T) {
 			t.Fatal(err)
 		}
 		for range 2 {
-			s = openSealed(t, dir, k)
+			s = openSealedFiles(t, dir, k)
 			if u, err := s.Usage(); err != nil || u.Quarantined != 1 || epochs() != 1 || len(s.Keys()) != 1 {
 				t.Fatalf("%+v, %v, %d keys: that of what was set aside must stay", u, err, epochs())
 			}
@@ -277,7 +285,7 @@ func TestKeysAreForgotten(t *testing.T) {
 		if err := os.Remove(set[0]); err != nil {
 			t.Fatal(err)
 		}
-		s = openSealed(t, dir, k)
+		s = openSealedFiles(t, dir, k)
 		if epochs() != 0 || len(s.Keys()) != 0 {
 			t.Errorf("%d keys, though nothing needs them", epochs())
 		}
@@ -291,7 +299,7 @@ func TestSealedDamage(t *testing.T) {
 	payload := bytes.Repeat([]byte("0123456789"), size/10)
 	check := func(what string, change func([]byte) []byte) {
 		dir := t.TempDir()
-		s := openSealed(t, dir, k)
+		s := openSealedFiles(t, dir, k)
 		bad, good := put(t, s, "q", payload), put(t, s, "q", payload)
 		_ = s.Close()
 		path := filepath.Join(dir, "items", string(bad.ID)+".item")
@@ -302,7 +310,7 @@ func TestSealedDamage(t *testing.T) {
 		if err := os.WriteFile(path, change(content), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		s = openSealed(t, dir, k)
+		s = openSealedFiles(t, dir, k)
 		s.Unlock(k)
 		l := next(t, s, "q")
 		if l.Item().ID == bad.ID {

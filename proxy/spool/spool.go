@@ -22,9 +22,13 @@ type Spool struct {
 	dir  string
 	vol  volume
 	sync groupSync // of the folder of items
-	ops  sync.WaitGroup
+	// journal is where small items are.
+	journal journal
+	ops     sync.WaitGroup
 	// buffers holds *bufio.Writer between writers.
 	buffers sync.Pool
+	// images holds *[]byte for small items in the making.
+	images sync.Pool
 
 	// sealers holds *seal.Writer between writers.
 	sealers sync.Pool
@@ -76,6 +80,10 @@ func open(v volume, opts Options) (*Spool, error) {
 		queues: map[string]*queue{}, entries: map[ID]*entry{}, epochs: map[seal.EpochID]*epoch{},
 	}
 	s.sync.run = func() error { return v.sync(itemsDir) }
+	s.journal.spool, s.journal.segmentSize, s.journal.slack = s, segmentSize, journalSlack
+	if opts.segmentSize > 0 {
+		s.journal.segmentSize, s.journal.slack = opts.segmentSize, opts.segmentSize
+	}
 	if err := s.rebuild(); err != nil {
 		return nil, err
 	}
@@ -94,7 +102,7 @@ func (s *Spool) Close() error {
 	close(s.ended)
 	s.mu.Unlock()
 	s.ops.Wait()
-	if err := s.vol.close(); err != nil {
+	if err := errors.Join(s.journal.close(), s.vol.close()); err != nil {
 		return fmt.Errorf("close the queue: %w", err)
 	}
 	return nil
@@ -138,6 +146,8 @@ func (s *Spool) insertLocked(e *entry) {
 func (s *Spool) forgetLocked(e *entry) {
 	delete(s.entries, e.id)
 	delete(e.queue.entries, e.id)
+	e.leaveLocked()
+	e.left = true
 	s.countLocked(e.queue, -e.bytes)
 	s.returnEpochLocked(e.epoch)
 	e.queue.withdraw(e)
@@ -209,14 +219,19 @@ func (s *Spool) lease(e *entry) *lease {
 	if err == nil && !d.locked {
 		return &lease{spool: s, entry: e, item: e.item(d)}
 	}
+	damaged := errors.Is(err, ErrCorrupt) || errors.Is(err, fs.ErrNotExist)
+	kept := damaged && e.shared && !s.setAside(e)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	e.releaseLocked()
-	if errors.Is(err, ErrCorrupt) || errors.Is(err, fs.ErrNotExist) {
+	if damaged {
 		s.log.Error("an item is damaged and was set aside", "item", e.id, "queue", e.queue.name, "error", err)
 		keepEpochLocked(e.epoch)
+		e.left = e.left || kept // then its segment stays
 		s.forgetLocked(e)
-		s.quarantineLocked(itemName(e.id, e.ext), string(e.id))
+		if !e.shared {
+			s.quarantineLocked(itemName(e.id, e.ext), string(e.id))
+		}
 		return nil
 	}
 	if err == nil {
@@ -242,7 +257,7 @@ func (s *Spool) describe(e *entry) (description, error) {
 }
 
 func (s *Spool) readDescription(e *entry) (description, error) {
-	f, err := s.vol.open(itemName(e.id, e.ext))
+	f, err := s.openItem(e)
 	if err != nil {
 		return description{}, err
 	}
@@ -257,20 +272,30 @@ func (e *entry) item(d description) Item {
 	}
 }
 
-// quarantineLocked moves a file of the items' folder out of the way, under a name that was never used.
+// quarantineLocked moves a file out of the way.
 func (s *Spool) quarantineLocked(from, stem string) {
-	to := fmt.Sprintf("%s/%s-%s.bad", quarantineDir, stem, newID(s.next))
-	s.next++
-	if err := s.vol.rename(from, to); err != nil {
+	if err := s.vol.rename(from, s.asideNameLocked(stem)); err != nil {
 		s.log.Error("an item could not be set aside", "error", err)
 		return
 	}
 	s.quarantined++
-	for _, dir := range []string{quarantineDir, itemsDir} {
+	for _, dir := range []string{quarantineDir, folderOf(from)} {
 		if err := s.vol.sync(dir); err != nil {
 			s.log.Error("setting an item aside could not be synced", "error", err)
 		}
 	}
+}
+
+func folderOf(name string) string {
+	dir, _, _ := strings.Cut(name, "/")
+	return dir
+}
+
+// asideNameLocked is a name in the quarantine that was never used.
+func (s *Spool) asideNameLocked(stem string) string {
+	name := fmt.Sprintf("%s/%s-%s.bad", quarantineDir, stem, newID(s.next))
+	s.next++
+	return name
 }
 
 // Stats returns exact counts of all queues that were ever used since Open or hold items, sorted by name. Parked and carried items count
@@ -305,8 +330,11 @@ func (s *Spool) tellDelivered(it Item, r Receipt) {
 
 // Usage is how much of its space a Spool takes.
 type Usage struct {
-	// Bytes is what all files of items take, with their descriptions and with those being written.
+	// Bytes is what all items take, with their descriptions and with those being written.
 	Bytes int64 `json:"bytes"`
+	// JournalBytes is what the files of the journal take. Of the items in them that are forgotten, up to 8 MiB more than of the others are there still,
+	// besides the two segments of 4 MiB at its ends.
+	JournalBytes int64 `json:"journal_bytes"`
 	// MaxBytes is the quota, zero for none.
 	MaxBytes int64 `json:"max_bytes"`
 	// FreeBytes is left on the filesystem; a quarter above MinFreeBytes new items are refused.
@@ -333,7 +361,7 @@ func (s *Spool) Usage() (Usage, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	u := Usage{
-		Bytes: s.used, MaxBytes: s.opts.MaxBytes, FreeBytes: free, MinFreeBytes: max(s.opts.MinFreeBytes, 0),
+		Bytes: s.used, JournalBytes: s.journal.size.Load(), MaxBytes: s.opts.MaxBytes, FreeBytes: free, MinFreeBytes: max(s.opts.MinFreeBytes, 0),
 		Quarantined: s.quarantined, Sealed: !s.sealTo.IsZero(),
 	}
 	for _, e := range s.entries {

@@ -47,21 +47,23 @@ type storedFile interface {
 	io.ReaderAt
 	io.Closer
 	Size() (int64, error)
+	// Sync makes durable what another process has written to it.
+	Sync() error
 }
 
 // diskVolume is a directory that this process holds the lock of.
 type diskVolume struct {
 	root *os.Root
-	// items is the folder of that name: an os.Root opens each folder on the way anew, and items are made, renamed and removed all the time.
-	items *os.Root
-	lock  *os.File
-	dirs  map[string]*os.File
+	// folders are those in which files are opened, made, renamed and removed all the time: an os.Root opens each folder on the way anew.
+	folders map[string]*os.Root
+	lock    *os.File
+	dirs    map[string]*os.File
 }
 
 // at returns where a name is, and what it is called there.
 func (v *diskVolume) at(name string) (*os.Root, string) {
-	if base, ok := strings.CutPrefix(name, itemsDir+"/"); ok {
-		return v.items, base
+	if dir, base, ok := strings.Cut(name, "/"); ok && v.folders[dir] != nil {
+		return v.folders[dir], base
 	}
 	return v.root, name
 }
@@ -74,7 +76,7 @@ func openVolume(dir string) (*diskVolume, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open the queue directory: %w", err)
 	}
-	v := &diskVolume{root: root, dirs: map[string]*os.File{}}
+	v := &diskVolume{root: root, folders: map[string]*os.Root{}, dirs: map[string]*os.File{}}
 	if err := v.prepare(); err != nil {
 		_ = v.close()
 		return nil, err
@@ -116,15 +118,17 @@ func (v *diskVolume) prepare() error {
 	case err != nil:
 		return fmt.Errorf("lock the queue directory: %w", err)
 	}
-	for _, name := range []string{itemsDir, quarantineDir, epochsDir} {
+	for _, name := range []string{itemsDir, journalDir, quarantineDir, epochsDir} {
 		if err := v.root.Mkdir(name, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
 			return fmt.Errorf("make a folder of the queue directory: %w", err)
 		}
 	}
-	if v.items, err = v.root.OpenRoot(itemsDir); err != nil {
-		return fmt.Errorf("open a folder of the queue directory: %w", err)
+	for _, name := range []string{itemsDir, journalDir} {
+		if v.folders[name], err = v.root.OpenRoot(name); err != nil {
+			return fmt.Errorf("open a folder of the queue directory: %w", err)
+		}
 	}
-	for _, name := range []string{rootDir, itemsDir, quarantineDir, epochsDir} {
+	for _, name := range []string{rootDir, itemsDir, journalDir, quarantineDir, epochsDir} {
 		d, err := v.root.Open(name)
 		if err != nil {
 			return fmt.Errorf("open a folder of the queue directory: %w", err)
@@ -218,8 +222,10 @@ func (v *diskVolume) close() error {
 	for _, d := range v.dirs {
 		errs = append(errs, d.Close())
 	}
-	if v.items != nil {
-		errs = append(errs, v.items.Close())
+	for _, folder := range v.folders {
+		if folder != nil {
+			errs = append(errs, folder.Close())
+		}
 	}
 	if v.lock != nil {
 		errs = append(errs, v.lock.Close())

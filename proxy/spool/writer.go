@@ -1,7 +1,6 @@
 package spool
 
 import (
-	"bufio"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -48,7 +47,7 @@ func (s *Spool) Create(m Meta) (Writer, error) {
 	return w, nil
 }
 
-// begin makes the file and writes its head.
+// begin gives the item its number and writes its head.
 func (w *writer) begin() (err error) {
 	s := w.spool
 	if w.epoch, err = s.borrowEpoch(); err != nil {
@@ -71,15 +70,17 @@ func (w *writer) begin() (err error) {
 	if err := w.reserve(w.stored(0) + int64(len(head))); err != nil {
 		return err
 	}
-	if w.file, err = s.vol.create(itemName(w.id, extTemporary)); err != nil {
+	w.store = &store{writer: w}
+	if s.opts.MaxShared > 0 {
+		w.store.image = s.takeImage()
+	} else if err := w.store.spill(); err != nil {
 		return err
 	}
-	w.buffer = s.takeBuffer(w.file)
-	w.to = w.buffer
+	w.to = w.store
 	if w.epoch != nil {
-		w.to = s.takeSealer(w.buffer, w.cipher)
+		w.to = s.takeSealer(w.store, w.cipher)
 	}
-	_, w.err = w.buffer.Write(head)
+	_, w.err = w.store.Write(head)
 	return nil
 }
 
@@ -97,11 +98,10 @@ type writer struct {
 	queue    *queue
 	id       ID
 	meta     Meta
-	file     file
+	store    *store
 	epoch    *epoch // nil for what is stored plain
 	cipher   seal.Item
-	buffer   *bufio.Writer
-	to       io.Writer // buffer, or a *seal.Writer before it
+	to       io.Writer // store, or a *seal.Writer before it
 	hash     hash.Hash
 	size     int64 // of the payload
 	reserved int64 // bytes counted in Spool.used
@@ -183,9 +183,17 @@ func (w *writer) Commit() (Item, error) {
 func (w *writer) commit() (Item, error) {
 	s := w.spool
 	d := description{ID: w.id, Meta: w.meta, Size: w.size, SHA256: digest(w.hash.Sum(nil)), Created: time.Now().UTC().Round(0)}
-	if err := w.finishFile(d); err != nil {
+	if err := w.finish(d); err != nil {
 		w.discard(extTemporary)
 		return Item{}, err
+	}
+	e := &entry{
+		id: w.id, queue: w.queue, size: w.size, bytes: w.reserved, created: d.Created,
+		ext: extQueued, state: StateQueued, epoch: w.epoch, shared: w.store.file == nil,
+	}
+	e.prefer(d.Priority)
+	if e.shared {
+		return w.commitShared(e, d)
 	}
 	if err := s.vol.rename(itemName(w.id, extTemporary), itemName(w.id, extQueued)); err != nil {
 		w.discard(extTemporary)
@@ -200,29 +208,45 @@ func (w *writer) commit() (Item, error) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	e := &entry{
-		id: w.id, queue: w.queue, size: w.size, bytes: w.reserved, created: d.Created,
-		ext: extQueued, state: StateQueued, epoch: w.epoch,
-	}
-	e.prefer(d.Priority)
 	w.queue.writers--
 	s.insertLocked(e)
 	return e.item(d), nil
 }
 
-// finishFile writes the description and syncs and closes the file, in any case.
-func (w *writer) finishFile(d description) error {
+// commitShared has the journal take the item.
+func (w *writer) commitShared(e *entry, d description) (Item, error) {
+	s := w.spool
+	err := s.journal.do(&request{kind: recordItem, id: e.id, ext: extQueued, image: w.store.image, entry: e})
+	_ = w.store.end()
+	if err != nil {
+		s.mu.Lock()
+		keepEpochLocked(w.epoch)
+		s.mu.Unlock()
+		w.release()
+		return Item{}, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return e.item(d), nil
+}
+
+// finish writes the description. It syncs and closes the file, in any case, if there is one.
+func (w *writer) finish(d description) error {
 	err := w.err
 	if err == nil {
 		err = w.writeTail(d)
 	}
-	if err == nil {
-		err = w.file.Sync()
+	if w.store.file == nil && err == nil {
+		w.returnSealer()
+		return w.reserve(recordHead)
 	}
-	if closeErr := w.file.Close(); err == nil {
+	if err == nil {
+		err = w.store.file.Sync()
+	}
+	w.returnSealer()
+	if closeErr := w.store.end(); err == nil {
 		err = closeErr
 	}
-	w.returnBuffer()
 	return err
 }
 
@@ -234,10 +258,10 @@ func (w *writer) writeTail(d description) error {
 	if err := w.reserve(int64(len(tail))); err != nil {
 		return err
 	}
-	if _, err := w.buffer.Write(tail); err != nil {
+	if _, err := w.store.Write(tail); err != nil {
 		return err //nolint:wrapcheck // Commit does
 	}
-	return w.buffer.Flush() //nolint:wrapcheck // Commit does
+	return w.store.flush()
 }
 
 // tail ends the payload and returns what stands behind it.
@@ -256,6 +280,11 @@ func (w *writer) tail(d description) ([]byte, error) {
 // discard removes the file. When even that fails, the next Open does it, or finds an item that its producer believes lost: sent twice,
 // then, but never lost.
 func (w *writer) discard(ext string) {
+	if w.store.file == nil {
+		_ = w.store.end()
+		w.release()
+		return
+	}
 	if err := w.spool.vol.remove(itemName(w.id, ext)); err != nil {
 		w.spool.log.Warn("an unfinished item could not be removed", "item", w.id, "error", err)
 	}
@@ -268,23 +297,13 @@ func (w *writer) Abort() {
 		return
 	}
 	w.ended = true
-	_ = w.file.Close()
-	w.returnBuffer()
+	w.returnSealer()
+	_ = w.store.end()
 	if w.spool.begin() != nil {
 		return // the next Open removes the file
 	}
 	defer w.spool.ops.Done()
 	w.discard(extTemporary)
-}
-
-// takeBuffer lends a buffer, so that many small items share few.
-func (s *Spool) takeBuffer(to io.Writer) *bufio.Writer {
-	b, ok := s.buffers.Get().(*bufio.Writer)
-	if !ok {
-		return bufio.NewWriterSize(to, writeBuffer)
-	}
-	b.Reset(to)
-	return b
 }
 
 // takeSealer lends what encrypts, with its buffer.
@@ -297,13 +316,10 @@ func (s *Spool) takeSealer(to io.Writer, item seal.Item) *seal.Writer {
 	return w
 }
 
-func (w *writer) returnBuffer() {
+func (w *writer) returnSealer() {
 	if sealer, sealed := w.to.(*seal.Writer); sealed {
 		sealer.Reset(nil, seal.Item{})
 		w.spool.sealers.Put(sealer)
 	}
 	w.to = nil
-	w.buffer.Reset(nil)
-	w.spool.buffers.Put(w.buffer)
-	w.buffer = nil
 }
