@@ -49,7 +49,7 @@ var lanes = []lane{
 		args:  []string{"-timeout", "10m", "./..."},
 	},
 	{
-		name: "peers", what: "of unit: real DCMTK, Orthanc and HL7 programs as peers",
+		name: "peers", what: "of unit: real DICOM and HL7 programs as peers; makes docs/peer-matrix.md",
 		lacks: programs("storescu", "storescp", "echoscu", "Orthanc", "mllp_send"),
 		of:    "unit", tests: regexp.MustCompile(`(?i)(dcm(tk|dump|send)|orthanc|storesc|echoscu|python|mllp_?send|netcat|peer)`),
 	},

@@ -41,6 +41,12 @@ func run(t *testing.T, name string, args ...string) (string, error) {
 // start runs a server until the test ends, and waits until it answers a C-ECHO.
 func start(t *testing.T, aeTitle, port, name string, args ...string) (address string) {
 	t.Helper()
+	return startIn(t, loopback{}, aeTitle, port, name, args...)
+}
+
+// startIn is start with the network in which the server answers.
+func startIn(t *testing.T, network proxy.Network, aeTitle, port, name string, args ...string) (address string) {
+	t.Helper()
 	cmd := exec.CommandContext(t.Context(), tool(t, name), args...)
 	cmd.Env = append(os.Environ(), "TCP_NODELAY=1")
 	var out bytes.Buffer
@@ -60,7 +66,7 @@ func start(t *testing.T, aeTitle, port, name string, args ...string) (address st
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
 	for tick := time.NewTicker(20 * time.Millisecond); ; {
-		if _, err := dicom.Echo(ctx, dicom.EchoConfig{Network: loopback{}, Target: address, CalledAE: aeTitle}); err == nil {
+		if _, err := dicom.Echo(ctx, dicom.EchoConfig{Network: network, Target: address, CalledAE: aeTitle}); err == nil {
 			tick.Stop()
 			return address
 		}

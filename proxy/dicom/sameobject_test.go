@@ -48,6 +48,28 @@ func TestSameObjectTwice(t *testing.T) {
 	})
 }
 
+// TestRetrievedAgain is somebody at a workstation who retrieves a study, deletes it there and retrieves it again: unlike what a device sends twice,
+// what was asked for by a C-MOVE is always sent.
+func TestRetrievedAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		workstation := &holdings{habits: habits{finds: true}}
+		b := newBench(t, workstation, nil)
+		data := dataSet("1.2.3", "DOE")
+		for n := 1; n <= 2; n++ {
+			it := numbered(n*300, "1.2.3", data)
+			it.Meta.Attributes[dicom.AttrMoveOriginatorAE], it.Meta.Attributes[dicom.AttrMoveOriginatorMessage] = "WS", "1"
+			if err := b.persist(it, data, false); err != nil {
+				t.Fatal(err)
+			}
+			if got := workstation.count("1.2.3", data); got != n {
+				t.Errorf("stored %d times after %d retrievals", got, n)
+			}
+			b.restart()
+		}
+		b.sink.Idle()
+	})
+}
+
 // TestOtherBytesKeepTheirPlace has the second of two objects with the same UID come first out of the queue, because the first one waits
 // after a failure: it waits for the first, and both arrive in order. A first one that an operator has dropped is not waited for.
 func TestOtherBytesKeepTheirPlace(t *testing.T) {

@@ -134,6 +134,8 @@ func (s *sink) Deliver(ctx context.Context, item spool.Item, payload io.Reader) 
 	case s.ledger.mustWait(o.line.object, o.id, o.line.at):
 		s.ledger.hold(o.line.object, o.id, o.line.at.Add(s.cfg.OrderHold))
 		return spool.Receipt{}, errors.New("an earlier object with the same UID is still on its way: this one follows it")
+	case !before.IsZero() && o.rq.MoveOriginatorAE != "":
+		// Somebody retrieves it again, and may have deleted what was delivered before.
 	case !before.IsZero() && (other || o.line.at.Sub(before) < trustDelivered):
 		return s.duplicate(o), nil
 	case !before.IsZero():

@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -100,15 +98,8 @@ func TestDcmtkCancelsThroughUs(t *testing.T) {
 	}
 }
 
-// TestDcmtkWorklistThroughUs asks dcmtk's worklist server for what is planned.
-func TestDcmtkWorklistThroughUs(t *testing.T) {
-	tool(t, "wlmscpfs")
-	dir := t.TempDir()
-	entries := filepath.Join(dir, "WL")
-	if err := os.Mkdir(entries, 0o700); err != nil {
-		t.Fatal(err)
-	}
-	text := `(0008,0050) SH [ACC1]
+// worklistEntry is one planned examination as a dump of dcmtk's.
+const worklistEntry = `(0008,0050) SH [ACC1]
 (0010,0010) PN [PHANTOM^PLANNED]
 (0010,0020) LO [P1]
 (0020,000d) UI [1.2.3.4]
@@ -122,15 +113,11 @@ func TestDcmtkWorklistThroughUs(t *testing.T) {
 (fffe,e00d) -
 (fffe,e0dd) -
 `
-	dump := filepath.Join(dir, "wl.txt")
-	for name, content := range map[string]string{dump: text, filepath.Join(entries, "lockfile"): ""} {
-		if err := os.WriteFile(name, []byte(content), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if out, err := run(t, "dump2dcm", dump, filepath.Join(entries, "a.wl")); err != nil {
-		t.Fatalf("dump2dcm: %v\n%s", err, out)
-	}
+
+// TestDcmtkWorklistThroughUs asks dcmtk's worklist server for what is planned.
+func TestDcmtkWorklistThroughUs(t *testing.T) {
+	tool(t, "wlmscpfs")
+	dir := worklist(t)
 	p := freePort(t)
 	ris := start(t, "WL", p, "wlmscpfs", "-dfp", dir, "-dfr", p)
 	address, results := routed(t, dicom.RouterConfig{}, dicom.Route{AETitle: "WL", Mode: dicom.PassThrough, Target: ris})
