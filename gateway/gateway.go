@@ -147,6 +147,7 @@ type Gateway struct {
 	newest  uint64 // generation for which netMap is true, as the coordinator says
 	facts   wire.Facts
 	from    netip.Addr // what the box dials comes from there
+	lowered int        // the MTU in bytes, if it is not the one that was asked for
 	link    localapi.Coordinator
 }
 
@@ -233,6 +234,10 @@ func (g *Gateway) Run(ctx context.Context) error {
 	})
 	group.Go(func() error { return g.twins.loop(ctx) })
 	group.Go(func() error { return g.pathLoop(ctx) })
+	group.Go(func() error {
+		<-g.up
+		return g.mtuLoop(ctx)
+	})
 	if g.opt.Carrier != nil {
 		group.Go(func() error {
 			g.opt.Carrier.Run(ctx)
@@ -297,7 +302,7 @@ func (g *Gateway) apply(ctx context.Context) bool {
 	endpoints, complete := g.resolve(ctx, m)
 	g.aim(m, endpoints)
 	d, err := reconcile.Compile(m, reconcile.Local{
-		PrivateKey: key, ListenPort: g.opt.ListenPort, MTU: g.opt.MTU,
+		PrivateKey: key, ListenPort: g.opt.ListenPort, MTU: g.mtu(),
 		LANAddress: g.opt.LANAddress, LANAlso: g.opt.LANAlso, Endpoints: endpoints,
 	})
 	if err == nil {

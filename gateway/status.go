@@ -9,7 +9,6 @@ import (
 
 	"github.com/towpath/towpath/gateway/localapi"
 	"github.com/towpath/towpath/proxy"
-	"github.com/towpath/towpath/tunnel"
 )
 
 // sessionsKept is how many ended sessions a status shows.
@@ -61,9 +60,6 @@ func (g *Gateway) Status(ctx context.Context) localapi.Status {
 	slices.SortFunc(s.Tunnel.Peers, func(a, b localapi.Peer) int { return cmp.Compare(a.Site, b.Site) })
 	return s
 }
-
-// mtu is the inner MTU in bytes.
-func (g *Gateway) mtu() int { return cmp.Or(g.opt.MTU, tunnel.DefaultMTU) }
 
 func (g *Gateway) services() []localapi.Service {
 	var out []localapi.Service

@@ -42,6 +42,7 @@ type DialFunc func(ctx context.Context, network, address string) (net.Conn, erro
 type HTTP struct {
 	base   string
 	client *http.Client
+	fresh  *http.Client // with a connection for each question
 
 	mu     sync.Mutex
 	cancel context.CancelCauseFunc // of the newest Watch
@@ -56,7 +57,10 @@ func NewHTTP(dial DialFunc, hostport string) *HTTP {
 		IdleConnTimeout:       90 * time.Second,
 		ResponseHeaderTimeout: 30 * time.Second,
 	}
-	return &HTTP{base: "http://" + hostport, client: &http.Client{Transport: t}}
+	return &HTTP{
+		base: "http://" + hostport, client: &http.Client{Transport: t},
+		fresh: &http.Client{Transport: &http.Transport{DialContext: dial, DisableCompression: true, DisableKeepAlives: true}},
+	}
 }
 
 // Close drops idle connections.

@@ -16,7 +16,7 @@ import (
 // reportTimeout bounds reading, storing and answering a report.
 const reportTimeout = 30 * time.Second
 
-// Control serves wire.PathWatch, wire.PathReport, wire.PathKey, wire.PathSpoolKeys and wire.PathPaths. It must be reachable inside WireGuard
+// Control serves wire.PathWatch, wire.PathReport, wire.PathKey, wire.PathSpoolKeys, wire.PathPaths and wire.PathSizes. It must be reachable inside WireGuard
 // only: the caller is whoever has the remote address.
 func Control(c *coordinator.Coordinator) http.Handler {
 	h := &control{c: c}
@@ -26,6 +26,7 @@ func Control(c *coordinator.Coordinator) http.Handler {
 	mux.HandleFunc("POST "+wire.PathReport, h.report)
 	mux.HandleFunc("POST "+wire.PathKey, h.key)
 	mux.HandleFunc("POST "+wire.PathPaths, h.paths)
+	mux.HandleFunc("POST "+wire.PathSizes, h.sizes)
 	mux.HandleFunc("GET "+wire.PathSpoolKeys, h.spoolKeys)
 	mux.HandleFunc("POST "+wire.PathSpoolKeys, h.depositSpoolKey)
 	return mux

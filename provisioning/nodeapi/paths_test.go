@@ -110,3 +110,20 @@ func TestPathsAreToldToPeersOnly(t *testing.T) {
 		}
 	})
 }
+
+// What a box sends comes back as large as it was, to those who are in the plan, and within bounds.
+func TestSizesComeBack(t *testing.T) {
+	n, _ := newNetwork(t)
+	n.Clinic(t, "a")
+	self := n.Node(t, "a").Map().Self.Address.String() + ":5000"
+	for name, tc := range map[string]struct {
+		remote string
+		bytes  int
+		want   int
+	}{"nothing": {self, 0, 200}, "some": {self, 6000, 200}, "the most": {self, wire.MaxSizes, 200}, "more": {self, wire.MaxSizes + 1, 400}, "a stranger": {"10.201.0.99:1", 10, 403}} {
+		rec := do(n.Control, "POST", wire.PathSizes, tc.remote, bytes.Repeat([]byte("x"), tc.bytes))
+		if rec.Code != tc.want || tc.want == 200 && !bytes.Equal(rec.Body.Bytes(), make([]byte, tc.bytes)) {
+			t.Errorf("%s: status %d and %d bytes", name, rec.Code, rec.Body.Len())
+		}
+	}
+}
