@@ -14,11 +14,12 @@ import (
 	"github.com/towpath/towpath/tunnel/wgkey"
 )
 
-// How often own addresses are looked at, and where relayed peers are is asked: while somebody is still looked for, and else.
+// How often own addresses are looked at, and where relayed peers are is asked: first after askPathsSoon, then after twice as long each time, up to
+// askPathsEvery. A new plan, an own address that changed and a direct way that was lost begin that anew.
 const (
 	addressesEvery = 2 * time.Second
 	askPathsSoon   = 10 * time.Second
-	askPathsEvery  = time.Minute
+	askPathsEvery  = 5 * time.Minute
 )
 
 // pathLoop looks for direct ways to relayed peers: it tells the steering Bind where they may be, and when an own address has changed.
@@ -30,25 +31,30 @@ func (g *Gateway) pathLoop(ctx context.Context) error {
 	defer tick.Stop()
 	var had []netip.Addr
 	var asked time.Time
-	var of uint64
+	var generation uint64
+	var direct int
+	every := askPathsSoon
 	for first := true; ; first = false {
 		now := g.ownAddresses()
-		if !first && !slices.Equal(had, now) {
+		moved := !first && !slices.Equal(had, now)
+		if moved {
 			g.opt.Steer.Moved()
-			asked = time.Time{}
 		}
-		had = now
 		g.mu.Lock()
 		connected, m := g.link.Connected, g.plan
 		g.mu.Unlock()
-		if m.Generation != of {
-			asked, of = time.Time{}, m.Generation
-		}
-		every := askPathsEvery
-		if g.looking(m) {
+		reached := g.direct(m)
+		switch {
+		case moved || m.Generation != generation:
+			asked, every = time.Time{}, askPathsSoon
+		case reached < direct:
 			every = askPathsSoon
 		}
+		had, generation, direct = now, m.Generation, reached
 		if connected && slices.ContainsFunc(m.Peers, hasRelays) && time.Since(asked) >= every {
+			if !asked.IsZero() {
+				every = min(2*every, askPathsEvery)
+			}
 			asked = time.Now()
 			g.askPaths(ctx, g.coord, m, now)
 		}
@@ -62,12 +68,14 @@ func (g *Gateway) pathLoop(ctx context.Context) error {
 
 func hasRelays(p wire.Peer) bool { return len(p.Endpoints) == 0 && len(p.Relays) > 0 }
 
-// looking reports whether some relayed peer is not reached directly.
-func (g *Gateway) looking(m wire.NetMap) bool {
-	return slices.ContainsFunc(m.Peers, func(p wire.Peer) bool {
-		s, steered := g.opt.Steer.Status(p.PublicKey)
-		return steered && !s.Way.IsValid()
-	})
+// direct counts the relayed peers that are reached directly.
+func (g *Gateway) direct(m wire.NetMap) (n int) {
+	for _, p := range m.Peers {
+		if s, _ := g.opt.Steer.Status(p.PublicKey); s.Way.IsValid() {
+			n++
+		}
+	}
+	return n
 }
 
 // ownAddresses are those of the machine's interfaces that are not in the plan.

@@ -12,8 +12,8 @@ import (
 	"github.com/towpath/towpath/tunnel/wgkey"
 )
 
-// pathsFor is how long a Node's own addresses are passed on after it told them. It asks more often while it has anybody to find.
-const pathsFor = 3 * time.Minute
+// pathsFor is how long a Node's own addresses are passed on after it told them. It asks again before, at the latest after five minutes.
+const pathsFor = 12 * time.Minute
 
 // paths is what Nodes told about where they are. It is in memory only: after a restart they tell it again.
 type paths struct {
@@ -69,7 +69,11 @@ func (c *Coordinator) Paths(ctx context.Context, id provisioning.NodeID, q wire.
 	if len(q.Local) > wire.MaxLocalPaths {
 		return wire.PathsAnswer{}, provisioning.Errorf(provisioning.Invalid, "%d addresses are too many", len(q.Local)).WithHint("update the box")
 	}
-	_, m, err := c.NetMapFor(ctx, id)
+	x, err := c.early(ctx)
+	if err != nil {
+		return wire.PathsAnswer{}, err
+	}
+	m, _, err := c.compile(c.ready(x, id), id)
 	if err != nil {
 		return wire.PathsAnswer{}, err
 	}
