@@ -92,6 +92,7 @@ var house = []room{
 	{"provisioning/auth", "provisioning provisioning/coordinator", "auth knows operators only"},
 	{"gateway/health", "", "conditions are words that every part of the box uses"},
 	{"gateway/doctor", "provisioning/wire", "a doctor is told what others have found out"},
+	{"gateway/pairkey", "tunnel/wgkey", "what two boxes agree on is decided by messages and time, whoever carries them"},
 	{"gateway/receipts", "", "a journal keeps what it is told"},
 	{"gateway/state/tpm", "", "a key store seals bytes; whose they are is its callers' business"},
 	{"gateway", "gateway/... tunnel/... proxy/... provisioning/wire", "the daemon drives mechanisms by the contract"},

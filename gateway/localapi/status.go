@@ -104,6 +104,9 @@ type Peer struct {
 	LastHandshake time.Time      `json:"last_handshake,omitzero"`
 	RxBytes       uint64         `json:"rx_bytes"`
 	TxBytes       uint64         `json:"tx_bytes"`
+	// PostQuantum says whether the tunnel has a preshared key that was agreed by post-quantum means: "yes" or "no" first, and why. Empty for
+	// the coordinator and relays.
+	PostQuantum string `json:"post_quantum,omitempty"`
 }
 
 // Service is one way in: on the LAN side what the clinic's devices are to be set to, on the overlay side what others may reach here.

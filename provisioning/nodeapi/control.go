@@ -16,7 +16,7 @@ import (
 // reportTimeout bounds reading, storing and answering a report.
 const reportTimeout = 30 * time.Second
 
-// Control serves wire.PathWatch, wire.PathReport, wire.PathKey and wire.PathSpoolKeys. It must be reachable inside WireGuard only: the caller is whoever has the remote
+// Control serves wire.PathWatch, wire.PathReport, wire.PathKey, wire.PathSpoolKeys and wire.PathPairMail. It must be reachable inside WireGuard only: the caller is whoever has the remote
 // address.
 func Control(c *coordinator.Coordinator) http.Handler {
 	h := &control{c: c}
@@ -27,6 +27,7 @@ func Control(c *coordinator.Coordinator) http.Handler {
 	mux.HandleFunc("POST "+wire.PathKey, h.key)
 	mux.HandleFunc("GET "+wire.PathSpoolKeys, h.spoolKeys)
 	mux.HandleFunc("POST "+wire.PathSpoolKeys, h.depositSpoolKey)
+	mux.HandleFunc("POST "+wire.PathPairMail, h.pairMail)
 	return mux
 }
 
