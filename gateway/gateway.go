@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -132,6 +133,10 @@ type Gateway struct {
 	receipts      *receipts.Journal
 	// spoolKeys are what the queue is encrypted with.
 	spoolKeys *spoolKeys
+	// pairing agrees on preshared keys with peers.
+	pairing *pairing
+	// pairMail is set when there may be messages for it.
+	pairMail atomic.Bool
 
 	changed chan struct{} // a new map is in place
 	up      chan struct{} // closed when the first map was applied, as far as possible
@@ -175,6 +180,10 @@ func New(opt Options) (*Gateway, error) {
 	if g.spoolKeys, err = openSpoolKeys(opt, g.coord); err != nil {
 		return nil, err
 	}
+	if g.pairing, err = openPairing(opt.Dir, g.coord, &g.health, opt.Log); err != nil {
+		return nil, err
+	}
+	g.pairing.meet(g.pairView(), time.Now())
 	if g.hl7, err = openHL7(opt); err != nil {
 		return nil, err
 	}
@@ -245,6 +254,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 		})
 	}
 	group.Go(func() error { return g.spoolKeyLoop(ctx) })
+	group.Go(func() error { return g.pairLoop(ctx) })
 	group.Go(func() error {
 		return localapi.Serve(ctx, g.opt.Dir.Path(state.SocketFile), g, localapi.QueuesOf(g.opt.Spool))
 	})
@@ -273,6 +283,8 @@ func (g *Gateway) loop(ctx context.Context) error {
 			return nil
 		case <-g.changed:
 			ok = g.applyAndTurn(ctx)
+		case <-g.pairing.rekey:
+			ok = g.rekeyPairs(ctx) && ok
 		case <-retry.C:
 			if !ok {
 				ok = g.apply(ctx)
@@ -308,7 +320,7 @@ func (g *Gateway) apply(ctx context.Context) bool {
 	if err == nil {
 		d.Firewall = g.rules(d, m)
 		g.tried, g.triedMap = d, m
-		err = g.runner.Apply(ctx, d)
+		err = g.applyTried(ctx)
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()

@@ -51,6 +51,9 @@ func (g *Gateway) beat() wire.Beat {
 // frame takes one message from the coordinator: a map is verified and saved before anybody acts on it.
 func (g *Gateway) frame(f wire.Frame) error {
 	g.noteClock(f)
+	if f.Mail {
+		g.pairMail.Store(true)
+	}
 	next, stored, err := g.held().Take(g.opt.Identity.NetworkKey, f)
 	if err != nil {
 		return fmt.Errorf("refuse the NetMap: %w", err)
@@ -128,6 +131,7 @@ func (g *Gateway) connection(err error) {
 		if first && !connected {
 			g.link.Since = g.started
 		}
+		g.pairMail.Store(connected)
 	}
 	g.link.LastError = ""
 	if err != nil {

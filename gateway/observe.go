@@ -169,7 +169,7 @@ func (g *Gateway) report() (wire.Report, bool) {
 	r := wire.Report{Format: wire.Format, Applied: beat.Applied, ApplyError: beat.ApplyError, Facts: g.facts}
 	connected := g.link.Connected
 	g.mu.Unlock()
-	r.Facts.LANTLS = g.lanReport()
+	r.Facts.LANTLS, r.Facts.PairKeys = g.lanReport(), true
 	r.Facts.Archives, r.Facts.Devices = g.twins.facts(), deviceFacts(g.devices.List())
 	for _, c := range g.health.List() {
 		r.Conditions = append(r.Conditions, wire.Condition{Code: c.Code, Severity: string(c.Severity), Message: c.Message, Since: c.Since})

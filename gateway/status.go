@@ -35,9 +35,10 @@ func (g *Gateway) Status(ctx context.Context) localapi.Status {
 		g.opt.Log.Warn("the tunnel's status cannot be read", "error", err)
 		return s
 	}
-	sites := map[string]string{m.Hub.PublicKey.String(): "coordinator"}
+	sites, quantum := map[string]string{m.Hub.PublicKey.String(): "coordinator"}, map[string]string{}
 	for _, p := range m.Peers {
 		sites[p.PublicKey.String()] = p.Site
+		quantum[p.PublicKey.String()] = g.pairing.describe(p)
 		if !p.NextKey.IsZero() {
 			sites[p.NextKey.String()] = p.Site + ", next key"
 		}
@@ -54,7 +55,7 @@ func (g *Gateway) Status(ctx context.Context) localapi.Status {
 		k := p.PublicKey.String()
 		s.Tunnel.Peers = append(s.Tunnel.Peers, localapi.Peer{
 			Site: sites[k], PublicKey: k, Endpoint: p.Endpoint, LastHandshake: p.LastHandshake, RxBytes: p.RxBytes, TxBytes: p.TxBytes,
-			Path: pathStatus(g.opt.Steer, p.PublicKey),
+			Path: pathStatus(g.opt.Steer, p.PublicKey), PostQuantum: quantum[k],
 		})
 	}
 	slices.SortFunc(s.Tunnel.Peers, func(a, b localapi.Peer) int { return cmp.Compare(a.Site, b.Site) })

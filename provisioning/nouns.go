@@ -39,6 +39,15 @@ type Site struct {
 	Created  time.Time
 }
 
+// PairMail is a message of one Node to another about their preshared key, which only they can read.
+type PairMail struct {
+	From, To NodeID
+	// ID tells a Node's messages apart.
+	ID     string
+	Body   []byte
+	Posted time.Time
+}
+
 // SpoolKey is the private key of a Node's queues, kept for it.
 type SpoolKey struct {
 	Node NodeID

@@ -57,6 +57,7 @@ func dirFlag() cli.Flag {
 
 func coordinatorCommand() *cli.Command {
 	return group("coordinator", "make and run the network's coordinator", coordinatorInitCommand(), coordinatorServeCommand(), coordinatorReachCommand(),
+		coordinatorPairKeysCommand(),
 		coordinatorUnsignedCommand(), coordinatorSignedCommand(), coordinatorRestoredCommand())
 }
 

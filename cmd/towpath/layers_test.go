@@ -93,6 +93,7 @@ var house = []room{
 	{"gateway/health", "", "conditions are words that every part of the box uses"},
 	{"gateway/doctor", "provisioning/wire", "a doctor is told what others have found out"},
 	{"gateway/mtu", "", "what is tried and what came of it is all that counts"},
+	{"gateway/pairkey", "tunnel/wgkey", "what two boxes agree on is decided by messages and time, whoever carries them"},
 	{"gateway/receipts", "", "a journal keeps what it is told"},
 	{"gateway/state/tpm", "", "a key store seals bytes; whose they are is its callers' business"},
 	{"gateway", "gateway/... tunnel/... proxy/... provisioning/wire", "the daemon drives mechanisms by the contract"},

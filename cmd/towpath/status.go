@@ -105,9 +105,9 @@ func printStatus(w io.Writer, s localapi.Status) error {
 		if p.Endpoint.IsValid() {
 			endpoint = p.Endpoint.String()
 		}
-		rows = append(rows, []string{p.Site, endpoint, wayOf(p.Path, now), ui.Ago(p.LastHandshake, now), ui.Bytes(int64(p.RxBytes)), ui.Bytes(int64(p.TxBytes))})
+		rows = append(rows, []string{p.Site, endpoint, wayOf(p.Path, now), ui.Ago(p.LastHandshake, now), ui.Bytes(int64(p.RxBytes)), ui.Bytes(int64(p.TxBytes)), p.PostQuantum})
 	}
-	if err := ui.Table(w, []string{"PEER", "ENDPOINT", "WAY", "HANDSHAKE", "RECEIVED", "SENT"}, rows); err != nil {
+	if err := ui.Table(w, []string{"PEER", "ENDPOINT", "WAY", "HANDSHAKE", "RECEIVED", "SENT", "POST-QUANTUM"}, rows); err != nil {
 		return err
 	}
 	fmt.Fprintln(w)

@@ -106,6 +106,9 @@ type Peer struct {
 	TxBytes       uint64         `json:"tx_bytes"`
 	// Path is there for a relayed peer, where direct ways are looked for.
 	Path *Path `json:"path,omitempty"`
+	// PostQuantum says whether the tunnel has a preshared key that was agreed by post-quantum means: "yes" or "no" first, and why. Empty for
+	// the coordinator and relays.
+	PostQuantum string `json:"post_quantum,omitempty"`
 }
 
 // Path is the way to a relayed peer.

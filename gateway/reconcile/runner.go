@@ -64,9 +64,10 @@ type Runner struct {
 
 	commitments *dicom.Commitments
 
-	site    string // only Apply and what it calls use it
-	folders folders
-	returns *hl7.Returns
+	configured bool   // by the last Apply
+	site       string // only Apply and what it calls use it
+	folders    folders
+	returns    *hl7.Returns
 	// fence are the rules in force, zero before the first.
 	fence filter.Ruleset
 	// unfenced means that this machine has no firewall.
@@ -106,6 +107,7 @@ func NewRunner(cfg RunnerConfig) *Runner {
 // that did not change are left alone. The error joins all that failed; each is also a Condition.
 func (r *Runner) Apply(ctx context.Context, d Desired) error {
 	now := time.Now()
+	r.configured = false
 	var codes []string
 	for _, p := range d.Problems {
 		codes = append(codes, CodeService+p.Subject)
@@ -122,6 +124,7 @@ func (r *Runner) Apply(ctx context.Context, d Desired) error {
 		return fmt.Errorf("configure the tunnel: %w", err)
 	}
 	r.cfg.Health.Clear(CodeTunnel)
+	r.configured = true
 	r.applyLANTLS(d)
 	r.site = d.Site
 	r.applyPledges(ctx, d.Deliveries)
@@ -133,6 +136,9 @@ func (r *Runner) Apply(ctx context.Context, d Desired) error {
 	r.applyPolls(ctx, d.Polls)
 	return errors.Join(err, r.loosen(ctx, d.Firewall))
 }
+
+// Configured reports whether the last Apply has configured the device, whatever failed besides.
+func (r *Runner) Configured() bool { return r.configured }
 
 // wanted leaves out what this box does not do.
 func (r *Runner) wanted(all []Listener) []Listener {

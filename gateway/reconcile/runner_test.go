@@ -140,6 +140,9 @@ func TestPortInUseIsAConditionAndTriedAgain(t *testing.T) {
 	if err := f.Apply(t.Context(), compiled(t, m)); err == nil {
 		t.Fatal("a taken port must be reported")
 	}
+	if !f.Configured() {
+		t.Error("the device was configured all the same")
+	}
 	found := false
 	for _, c := range f.health.List() {
 		found = found || strings.HasPrefix(c.Code, reconcile.CodeListener) && c.Severity == health.Error

@@ -20,7 +20,7 @@ const LANAuthority = "lan-ca.json"
 const LANServer = "lan-server.json"
 
 // secrets are all names that Secret and SaveSecret take.
-func secrets() []string { return []string{LANAuthority, LANServer} }
+func secrets() []string { return []string{LANAuthority, LANServer, pairsStore} }
 
 // secretJSON is the file of a secret. A key store seals 32 bytes, so what is longer is encrypted with a key of its own.
 type secretJSON struct {
@@ -122,7 +122,11 @@ func (d *Dir) resealSecrets() error {
 
 func secretAEAD(key wgkey.PrivateKey) (cipher.AEAD, error) {
 	k := key.RevealBytes()
-	block, err := aes.NewCipher(k[:])
+	return aeadOf(k[:])
+}
+
+func aeadOf(key []byte) (cipher.AEAD, error) {
+	block, err := aes.NewCipher(key)
 	if err != nil {
 		return nil, fmt.Errorf("prepare a key: %w", err)
 	}

@@ -241,6 +241,18 @@ func TestClientReachesEveryOperation(t *testing.T) {
 	if err := c.SetReach(ctx, adminapi.Reach{HubEndpoints: []string{"new.example.org:51820"}, URLs: []string{"http://new.example.org"}}); err != nil {
 		t.Fatal(err)
 	}
+	if net := must(c.Network(ctx))(t); net.PairKeys != "preferred" {
+		t.Errorf("the policy for preshared keys begins with %q", net.PairKeys)
+	}
+	if err := c.SetPairKeys(ctx, "required"); err != nil {
+		t.Fatal(err)
+	}
+	if net := must(c.Network(ctx))(t); net.PairKeys != "required" {
+		t.Errorf("the policy for preshared keys is %q", net.PairKeys)
+	}
+	if err := c.SetPairKeys(ctx, "perhaps"); err == nil {
+		t.Error("an unknown policy is taken")
+	}
 	if net := must(c.Network(ctx))(t); net.URLs[0] != "http://new.example.org" || net.Hub.Endpoints[0] != "new.example.org:51820" {
 		t.Errorf("the network is %+v", net)
 	}
@@ -393,8 +405,8 @@ func TestDescription(t *testing.T) {
 			}
 		}
 	}
-	if operations != 61 {
-		t.Errorf("%d operations are described, want 61", operations)
+	if operations != 62 {
+		t.Errorf("%d operations are described, want 62", operations)
 	}
 	if bytes.Contains(doc.text, []byte(`"null"`)) {
 		t.Error("something may be null")

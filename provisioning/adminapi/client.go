@@ -56,6 +56,11 @@ func (c *Client) SetReach(ctx context.Context, r Reach) error {
 	return c.send(ctx, http.MethodPut, "/v1/network/reach", r)
 }
 
+// SetPairKeys says whether boxes agree on post-quantum preshared keys: "preferred", "required" or "off".
+func (c *Client) SetPairKeys(ctx context.Context, policy string) error {
+	return c.send(ctx, http.MethodPut, "/v1/network/pair-keys", PairKeys{policy})
+}
+
 // Sites returns all by name.
 func (c *Client) Sites(ctx context.Context) ([]Site, error) {
 	l, err := call[siteList](ctx, c, http.MethodGet, "/v1/sites", nil)

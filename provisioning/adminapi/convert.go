@@ -1,6 +1,7 @@
 package adminapi
 
 import (
+	"cmp"
 	"encoding/hex"
 	"net/netip"
 	"slices"
@@ -21,6 +22,9 @@ func each[From, To any](from []From, convert func(From) To) []To {
 // list makes a list that is never null in JSON.
 func list[T any](s []T) []T { return append(make([]T, 0, len(s)), s...) }
 
+// pairKeysPreferred is what wire.PairKeysPreferred, which is empty, is called outside.
+const pairKeysPreferred = "preferred"
+
 func networkView(n coordinator.NetworkInfo, p coordinator.Plan) Network {
 	return Network{
 		ID:          n.ID,
@@ -29,11 +33,12 @@ func networkView(n coordinator.NetworkInfo, p coordinator.Plan) Network {
 		Hub: Hub{
 			PublicKey: n.Hub.PublicKey.String(), Endpoints: list(n.Hub.Endpoints), Address: n.Hub.Address, ControlPort: n.Hub.ControlPort,
 		},
-		URLs:   list(n.URLs),
-		Pools:  each(p.Pools, func(p coordinator.PoolInfo) netip.Prefix { return p.Prefix }),
-		Sites:  n.Sites,
-		Nodes:  n.Nodes,
-		Online: n.Online,
+		URLs:     list(n.URLs),
+		PairKeys: cmp.Or(string(n.PairKeys), pairKeysPreferred),
+		Pools:    each(p.Pools, func(p coordinator.PoolInfo) netip.Prefix { return p.Prefix }),
+		Sites:    n.Sites,
+		Nodes:    n.Nodes,
+		Online:   n.Online,
 	}
 }
 

@@ -35,6 +35,7 @@ func Handler(c *coordinator.Coordinator, actor func(*http.Request) string, log *
 	api := humago.New(mux, config)
 	s := &server{c: c, log: log.With("subsystem", "adminapi"), api: api, problem: problemResponse(api)}
 	s.network()
+	s.pairKeys()
 	s.plan()
 	s.planChanges()
 	s.mappings()

@@ -87,6 +87,18 @@ func (s *server) network() {
 		})
 }
 
+func (s *server) pairKeys() {
+	serveEmpty(s, s.operation("set-pair-keys", http.MethodPut, "/v1/network/pair-keys", "network",
+		"Say whether boxes agree on post-quantum preshared keys", http.StatusNoContent),
+		func(ctx context.Context, in *body[PairKeys]) error {
+			policy := wire.PairKeys(in.Body.Policy)
+			if policy == pairKeysPreferred {
+				policy = wire.PairKeysPreferred
+			}
+			return s.c.SetPairKeys(ctx, actorOf(ctx), policy)
+		})
+}
+
 func (s *server) sites() {
 	serve(s, s.operation("list-sites", http.MethodGet, "/v1/sites", "sites", "All sites by name", http.StatusOK),
 		func(ctx context.Context, _ *none) (siteList, error) {

@@ -15,6 +15,7 @@ type Network struct {
 	Generation  uint64         `json:"generation" doc:"number of the newest state of the network's intent"`
 	Hub         Hub            `json:"hub"`
 	URLs        []string       `json:"urls" nullable:"false" doc:"where boxes enroll"`
+	PairKeys    string         `json:"pair_keys" enum:"preferred,required,off" doc:"whether boxes agree on post-quantum preshared keys"`
 	Pools       []netip.Prefix `json:"pools" nullable:"false"`
 	Sites       int            `json:"sites"`
 	Nodes       int            `json:"nodes"`
@@ -33,6 +34,11 @@ type Hub struct {
 type Reach struct {
 	HubEndpoints []string `json:"hub_endpoints" nullable:"false" doc:"host:port of the hub's UDP port" example:"[\"vpn.example.org:51820\"]"`
 	URLs         []string `json:"urls" nullable:"false" doc:"where boxes enroll" example:"[\"http://vpn.example.org\"]"`
+}
+
+// PairKeys is the policy for post-quantum preshared keys.
+type PairKeys struct {
+	Policy string `json:"policy" enum:"preferred,required,off" doc:"required keeps boxes apart that have no key"`
 }
 
 // Export is the whole network at one generation, for a proof: the plan, the facts, and the map of every node. It holds no secret.

@@ -37,6 +37,8 @@ type watcher struct {
 	err error
 	// called is set from the wake to the next wait. The crier's mu guards it.
 	called bool
+	// mail is set when there are messages that the stream has not told of. The crier's mu guards it.
+	mail bool
 }
 
 // join adds a watcher. The caller calls part. What happens after it has returned is not missed.
@@ -182,6 +184,32 @@ func (k *crier) call(w *watcher, counts bool) {
 	case w.wake <- struct{}{}:
 	default:
 	}
+}
+
+// mailFor wakes whoever watches as a Node, because a message was left for it.
+func (k *crier) mailFor(id provisioning.NodeID) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for _, w := range k.of[id] {
+		w.mail = true
+		k.call(w, false)
+	}
+}
+
+// hasMail reports whether there are messages that the stream has not told of.
+func (k *crier) hasMail(w *watcher) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return w.mail
+}
+
+// takeMail is hasMail for a frame that tells of them.
+func (k *crier) takeMail(w *watcher) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	mail := w.mail
+	w.mail = false
+	return mail
 }
 
 // done notes that a watcher has nothing to do. The caller holds k.mu.

@@ -132,6 +132,7 @@ func snapshot(tx store.Tx) (netmap.Snapshot, error) {
 	if err != nil {
 		return s, err
 	}
+	s.PairKeys = set.PairKeys
 	s.Hub = wire.Hub{Endpoints: set.HubEndpoints, Address: set.HubAddress, ControlPort: set.ControlPort, URLs: set.URLs}
 	if s.Generation, err = tx.Generation(); err != nil {
 		return s, err

@@ -17,6 +17,8 @@ type NetworkInfo struct {
 	Generation  uint64
 	Hub         wire.Hub
 	URLs        []string
+	// PairKeys says whether boxes agree on preshared keys.
+	PairKeys wire.PairKeys
 	// Sites, Nodes and Online are counts.
 	Sites, Nodes, Online int
 }
@@ -32,7 +34,7 @@ func (c *Coordinator) Network(ctx context.Context) (NetworkInfo, error) {
 		if err != nil {
 			return err
 		}
-		info.URLs = set.URLs
+		info.URLs, info.PairKeys = set.URLs, set.PairKeys
 		info.Hub = wire.Hub{
 			PublicKey: c.keys.HubPublicKey(), Endpoints: set.HubEndpoints, Address: set.HubAddress, ControlPort: set.ControlPort,
 		}

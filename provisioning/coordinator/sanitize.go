@@ -62,6 +62,7 @@ func cleanFacts(f wire.Facts) wire.Facts {
 		})
 	}
 	out.Devices = cleanDevices(f.Devices)
+	out.PairKeys = f.PairKeys
 	return out
 }
 

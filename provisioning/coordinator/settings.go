@@ -10,6 +10,7 @@ import (
 
 	"github.com/towpath/towpath/provisioning"
 	"github.com/towpath/towpath/provisioning/store"
+	"github.com/towpath/towpath/provisioning/wire"
 )
 
 // The keys of the network's settings in the store.
@@ -25,6 +26,8 @@ type settings struct {
 	HubEndpoints []string   `json:"hub_endpoints"`
 	ControlPort  uint16     `json:"control_port"`
 	URLs         []string   `json:"urls"`
+	// PairKeys says whether boxes agree on preshared keys.
+	PairKeys wire.PairKeys `json:"pair_keys,omitempty"`
 }
 
 var errNotInitialized = provisioning.Errorf(provisioning.NotFound, "this database holds no network yet").

@@ -34,7 +34,7 @@ func (c *Coordinator) EndRenumbering(ctx context.Context, actor, site string) (R
 	return out, err
 }
 
-// Tend does what time demands: it ends renumberings that are over and frees what was in quarantine. It is called at start and about every
+// Tend does what time demands: it ends renumberings that are over, frees what was in quarantine and takes away old messages of boxes. It is called at start and about every
 // minute.
 func (c *Coordinator) Tend(ctx context.Context) error {
 	return c.st.Update(ctx, func(inner store.Tx) error {
@@ -43,6 +43,9 @@ func (c *Coordinator) Tend(ctx context.Context) error {
 			return err
 		}
 		if err := tx.sweep(); err != nil {
+			return err
+		}
+		if err := tx.PairMail().RemoveBefore(tx.at.Add(-pairMailLifetime)); err != nil {
 			return err
 		}
 		ended, err := tx.Ranges().Ended(tx.at)

@@ -17,6 +17,7 @@ import (
 //     a frame without one;
 //   - soon after a new generation that concerns the Node: the map if its content changed, otherwise a frame with the new generation;
 //   - after wire.HeartbeatEvery without either: the same for the generation there is;
+//   - soon after another Node left a message for it: the same, with that said;
 //   - the unchanged map again when it was signed a day ago, so that it never expires.
 //
 // A map travels as a change from the one that the Node has if the Node takes that and it is much smaller.
@@ -43,6 +44,7 @@ func (c *Coordinator) Watch(ctx context.Context, id provisioning.NodeID, have wi
 		}
 		// From here on x is not used: a picture is large, and must not wait for a slow Node to take its frame.
 		gen := x.Generation()
+		frame.Mail = c.crier.takeMail(w)
 		if err := send(frame); err != nil {
 			return fmt.Errorf("send to the node: %w", err)
 		}
@@ -186,6 +188,9 @@ func (c *Coordinator) awaitIndex(ctx context.Context, w *watcher, have uint64) (
 		case <-beat.C:
 			return c.indexAt(ctx, have)
 		case <-w.wake:
+		}
+		if c.crier.hasMail(w) {
+			return c.indexAt(ctx, have)
 		}
 		if x := c.shown.Load(); x != nil && x.touches(w.id, have) {
 			return x, nil

@@ -53,6 +53,9 @@ func (x *Index) Compile(id provisioning.NodeID, now, expires time.Time) (wire.Ne
 	if node.Kind == wire.Gateway {
 		m.LANTLS = home.LANTLS
 	}
+	if node.Kind == wire.Gateway || node.Kind == wire.Workstation {
+		m.Self.PairKeys = x.s.PairKeys
+	}
 	x.addRelaying(&m)
 	m.Hub.Endpoints, m.Hub.URLs, m.Hub.Seal = slices.Clone(m.Hub.Endpoints), slices.Clone(m.Hub.URLs), slices.Clone(m.Hub.Seal)
 	if err := checkDisjoint(m); err != nil {

@@ -161,7 +161,7 @@ func (x *Index) Sound() bool { return x.claims.complete }
 
 // Head is Snapshot without its lists.
 func (x *Index) Head() Snapshot {
-	return Snapshot{Network: x.s.Network, Generation: x.s.Generation, Now: x.s.Now, Expires: x.s.Expires, Hub: x.s.Hub, HubRelay: x.s.HubRelay}
+	return Snapshot{Network: x.s.Network, Generation: x.s.Generation, Now: x.s.Now, Expires: x.s.Expires, Hub: x.s.Hub, HubRelay: x.s.HubRelay, PairKeys: x.s.PairKeys}
 }
 
 // Snapshot is what the Index was made of. Its lists have another order if it is Sound.

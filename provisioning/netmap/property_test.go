@@ -342,6 +342,26 @@ func places(m wire.NetMap, o wire.Offer) []netip.AddrPort {
 	return list
 }
 
+// TestMeetIsWhatMapsSay: Meet answers for two nodes what the maps say.
+func TestMeetIsWhatMapsSay(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		s := genSnapshot().Draw(t, "snapshot")
+		x := netmap.NewIndex(s)
+		all := maps(s)
+		for a, m := range all {
+			peers := map[string]bool{}
+			for _, p := range m.Peers {
+				peers[p.Node] = true
+			}
+			for b := range all {
+				if got := x.Meet(a, b); got != peers[string(b)] {
+					t.Fatalf("%s meets %s: %v, and the map says %v", a, b, got, peers[string(b)])
+				}
+			}
+		}
+	})
+}
+
 func TestCompileIsDeterministic(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		s := genSnapshot().Draw(t, "snapshot")

@@ -21,6 +21,8 @@ type Snapshot struct {
 	Hub          wire.Hub
 	// HubRelay says that the hub is a relay too.
 	HubRelay bool
+	// PairKeys says whether Nodes agree on preshared keys.
+	PairKeys wire.PairKeys
 	Sites    []provisioning.Site
 	Nodes    []provisioning.Node
 	Services []provisioning.Service

@@ -16,8 +16,8 @@ import (
 // reportTimeout bounds reading, storing and answering a report.
 const reportTimeout = 30 * time.Second
 
-// Control serves wire.PathWatch, wire.PathReport, wire.PathKey, wire.PathSpoolKeys, wire.PathPaths and wire.PathSizes. It must be reachable inside WireGuard
-// only: the caller is whoever has the remote address.
+// Control serves wire.PathWatch, wire.PathReport, wire.PathKey, wire.PathSpoolKeys, wire.PathPaths, wire.PathSizes and wire.PathPairMail. It must be
+// reachable inside WireGuard only: the caller is whoever has the remote address.
 func Control(c *coordinator.Coordinator) http.Handler {
 	h := &control{c: c}
 	mux := http.NewServeMux()
@@ -29,6 +29,7 @@ func Control(c *coordinator.Coordinator) http.Handler {
 	mux.HandleFunc("POST "+wire.PathSizes, h.sizes)
 	mux.HandleFunc("GET "+wire.PathSpoolKeys, h.spoolKeys)
 	mux.HandleFunc("POST "+wire.PathSpoolKeys, h.depositSpoolKey)
+	mux.HandleFunc("POST "+wire.PathPairMail, h.pairMail)
 	return mux
 }
 

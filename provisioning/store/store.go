@@ -48,6 +48,7 @@ type Tx interface { //nolint:interfacebloat // one method for each noun
 	Nodes() Nodes
 	Tokens() Tokens
 	SpoolKeys() SpoolKeys
+	PairMail() PairMail
 	Services() Services
 	Grants() Grants
 	Ranges() Ranges
@@ -120,6 +121,18 @@ type SpoolKeys interface {
 	// Of returns those of a Node, oldest first.
 	Of(provisioning.NodeID) ([]provisioning.SpoolKey, error)
 	Remove(node provisioning.NodeID, id string) error
+}
+
+// PairMail is what Nodes leave for one another. It goes with either of the two.
+type PairMail interface {
+	// Put keeps a message in place of the one from the same Node to the same other, if any.
+	Put(provisioning.PairMail) error // ErrNotFound without one of the Nodes
+	// For returns at most limit messages for a Node, oldest first.
+	For(to provisioning.NodeID, limit int) ([]provisioning.PairMail, error)
+	// Remove takes away a message that is still the newest from its Node; it is no error if it is not.
+	Remove(to provisioning.NodeID, id string) error
+	// RemoveBefore takes away what was posted before a time.
+	RemoveBefore(time.Time) error
 }
 
 // Services are found by ID or name.

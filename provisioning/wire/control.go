@@ -39,6 +39,8 @@ type Frame struct {
 	Hash ContentHash `json:"hash,omitzero"`
 	// Now is the coordinator's clock, for Nodes whose NTP is blocked.
 	Now time.Time `json:"now"`
+	// Mail says that something was left for the Node at PathPairMail since the last frame.
+	Mail bool `json:"mail,omitempty"`
 }
 
 // EnrollRequest is what a box seals to the coordinator.
@@ -72,6 +74,8 @@ type Facts struct {
 	Archives []ArchiveFacts `json:"archives,omitempty"`
 	// Devices are those that called DICOM Services from the LAN last.
 	Devices []DeviceFacts `json:"devices,omitempty"`
+	// PairKeys says that the box agrees on preshared keys with others, see PathPairMail.
+	PairKeys bool `json:"pair_keys,omitempty"`
 }
 
 // ArchiveFacts are what an archive accepts, in numbers.

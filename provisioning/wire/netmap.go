@@ -124,6 +124,8 @@ type Self struct {
 	SpoolKey SpoolKey `json:"spool_key,omitempty"`
 	// Member is what the offline key says of this Node, in a network that has one.
 	Member *SignedMember `json:"member,omitempty"`
+	// PairKeys says whether the Node agrees on preshared keys with its Peers.
+	PairKeys PairKeys `json:"pair_keys,omitempty"`
 }
 
 // Hub is the coordinator's own WireGuard endpoint.

@@ -17,6 +17,7 @@ func Device(t *testing.T, f Factory) {
 		{"keeps a roamed endpoint", testRoaming},
 		{"takes a new private key", testNewKey},
 		{"uses a preshared key", testPresharedKey},
+		{"keeps a session whose preshared key changes", testPresharedKeyOfARunningSession},
 		{"refuses what leads nowhere", testNowhere},
 		{"changes addresses and MTU", testAddresses},
 		{"dials from its first address", testSource},

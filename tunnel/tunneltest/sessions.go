@@ -123,6 +123,29 @@ func testPresharedKey(t *testing.T, f Factory) {
 	ping(t, l.dial(1, l.echo(0, addr4(0))), "same key on both sides")
 }
 
+// testPresharedKeyOfARunningSession changes the key at one end, and then at the other: the session and a connection in it go on.
+func testPresharedKeyOfARunningSession(t *testing.T, f Factory) {
+	l := newLab(t, f, 2)
+	at := l.echo(1, addr4(1))
+	c := l.dial(0, at)
+	ping(t, c, "without a key")
+	before := l.handshake(0, 1)
+	for round := range 2 {
+		psk, err := wgkey.NewPresharedKey()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range 2 {
+			l.peerOf(i, 1-i).PresharedKey = psk
+			l.apply(i)
+			ping(t, c, "another key at one end")
+		}
+		if after := l.handshake(0, 1); !after.Equal(before) {
+			t.Errorf("round %d: the key made another handshake, at %v after %v", round, after, before)
+		}
+	}
+}
+
 // handshake is when node i and its peer j had their last one, which must exist.
 func (l *lab) handshake(i, j int) time.Time {
 	l.t.Helper()

@@ -63,3 +63,6 @@ func parseHex(s string) (b [Size]byte, err error) {
 	}
 	return [Size]byte{}, fmt.Errorf("%w: want %d hexadecimal digits", ErrMalformed, hex.EncodedLen(Size))
 }
+
+// PresharedKeyOf takes the bytes of a key. The zero value is no key.
+func PresharedKeyOf(b [Size]byte) PresharedKey { return PresharedKey{newSecret(b)} }

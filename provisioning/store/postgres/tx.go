@@ -82,6 +82,7 @@ func (t *tx) Sites() store.Sites         { return sites{t} }
 func (t *tx) Nodes() store.Nodes         { return nodes{t} }
 func (t *tx) Tokens() store.Tokens       { return tokens{t} }
 func (t *tx) SpoolKeys() store.SpoolKeys { return spoolKeys{t} }
+func (t *tx) PairMail() store.PairMail   { return pairMail{t} }
 func (t *tx) Services() store.Services   { return services{t} }
 func (t *tx) Grants() store.Grants       { return grants{t} }
 func (t *tx) Ranges() store.Ranges       { return ranges{t} }

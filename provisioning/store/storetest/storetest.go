@@ -28,6 +28,7 @@ func Run(t *testing.T, open func(*testing.T) store.Store) {
 		{"NodeAddresses", testNodeAddresses},
 		{"Tokens", testTokens},
 		{"SpoolKeys", testSpoolKeys},
+		{"PairMail", testPairMail},
 		{"Services", testServices},
 		{"ServiceAddresses", testServiceAddresses},
 		{"Grants", testGrants},
