@@ -135,10 +135,9 @@ func benchRouter(b *testing.B, target string, to seal.PublicKey) string {
 	return listen(b, r)
 }
 
-// parallel sends n messages over sixteen connections and returns how long that took.
-func parallel(b *testing.B, address string, n int) time.Duration {
+// parallel sends n messages over so many connections and returns how long that took.
+func parallel(b *testing.B, address string, connections, n int) time.Duration {
 	b.Helper()
-	const connections = 16
 	var next atomic.Int64
 	clients := make([]*client, connections)
 	for i := range clients {
@@ -177,7 +176,7 @@ func processorTime(b *testing.B) time.Duration {
 	return time.Duration(r.Utime.Nano() + r.Stime.Nano())
 }
 
-// BenchmarkQueued measures messages that are synced before they are answered, over sixteen connections, in a plain queue and an encrypted one, and compares them with a bare echo
+// BenchmarkQueued measures messages that are synced before they are answered, over sixteen connections and over one, in a plain queue and an encrypted one, and compares them with a bare echo
 // in the same run.
 func BenchmarkQueued(b *testing.B) {
 	key, err := seal.NewPrivateKey()
@@ -185,16 +184,19 @@ func BenchmarkQueued(b *testing.B) {
 		b.Fatal(err)
 	}
 	for _, form := range []struct {
-		name string
-		to   seal.PublicKey
-	}{{"plain", seal.PublicKey{}}, {"sealed", key.Public()}} {
+		name        string
+		connections int
+		to          seal.PublicKey
+	}{
+		{"plain", 16, seal.PublicKey{}}, {"sealed", 16, key.Public()}, {"plain/1", 1, seal.PublicKey{}}, {"sealed/1", 1, key.Public()},
+	} {
 		b.Run(form.name, func(b *testing.B) {
 			gateway, bare := benchRouter(b, "127.0.0.1:1", form.to), listen(b, echo)
 			for b.Loop() {
 				const n = 2000
-				straight := parallel(b, bare, n)
+				straight := parallel(b, bare, form.connections, n)
 				before := processorTime(b)
-				queued := parallel(b, gateway, n)
+				queued := parallel(b, gateway, form.connections, n)
 				b.ReportMetric(float64(n)/queued.Seconds(), "msg/s")
 				b.ReportMetric(queued.Seconds()/straight.Seconds(), "x-echo")
 				b.ReportMetric(float64((processorTime(b)-before).Microseconds())/n, "cpu-µs/msg")

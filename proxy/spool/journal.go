@@ -35,6 +35,7 @@ type journal struct {
 	segments []*segment // the oldest first
 	active   *segment   // the last of them, or nil
 	broken   *segment   // one whose last write or sync failed, until its end is recorded
+	unread   *segment   // one of which something could not be read when it was to be compacted
 	buffer   []byte
 	pause    time.Time // until when nothing is compacted
 
@@ -49,12 +50,15 @@ type segment struct {
 	size   int64 // as far as it is synced
 	marked int64 // bytes behind that
 	file   file  // while it is written
+	// spoiled means that something in it could not be read: in the end it is set aside, not removed.
+	spoiled bool
 
 	// The Spool's mutex guards what follows.
 
 	name  string
 	items int   // that are in it
 	bytes int64 // of their records
+	stuck int   // of the items, those that are damaged, could not be set aside, and are in no book
 }
 
 // request is something to be made durable, and what follows in the books.
@@ -66,6 +70,7 @@ type request struct {
 	entry *entry // nil for an item of which there is none
 
 	at   int64 // of the body in its segment
+	size int64 // of an image that is still to be read there
 	done chan struct{}
 	err  error
 }
@@ -141,7 +146,7 @@ func (j *journal) append(seg *segment, group []*request) error {
 		b = append(b, segmentMark...)
 	}
 	from := seg.size + seg.marked
-	begin := from + int64(len(b))
+	begin := max(seg.size, int64(len(b))) // the mark behind the last group was not synced, either
 	for _, c := range group {
 		c.at = from + int64(len(b)) + recordHead
 		b = appendRecord(b, record{kind: c.kind, ext: c.ext, id: c.id, salt: seg.salt, group: begin}, c.image)

@@ -19,8 +19,8 @@ import (
 //	"TWPR"  kind(1)  state(1)  zero(2)  salt(8)  item(8)  group(4)  length(4)  CRC-32C of the body(4)  CRC-32C of all before(4)  body
 //
 // The body of a stored item is, byte for byte, what a file of its own would hold (format.go, sealed.go). The salt is drawn for each segment
-// and is in its name, too: without it a payload could hold what looks like records, to be taken for them where something before it is damaged. The group is where in
-// the segment the records begin that were synced together: whatever is before the highest group in a segment was synced.
+// and is in its name, too: without it a payload could hold what looks like records, to be taken for them where something before it is damaged. The group is how much of
+// the segment was synced when the record was written: whatever is before the highest group in a segment was synced.
 //
 // The last record of an item says where and in what state it is.
 const (

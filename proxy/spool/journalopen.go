@@ -3,6 +3,7 @@ package spool
 import (
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 )
@@ -93,6 +94,7 @@ func (j *journal) take(l loaded, items map[ID]found) (err error) {
 			break
 		}
 		j.spool.log.Error("the sound part of the queue's journal could not be copied, the next start tries again", "error", err)
+		l.spoiled = len(l.damaged) > 0
 		err = j.sync(l.name)
 	case l.length < 0:
 		err = j.settle(l.segment)
@@ -145,14 +147,21 @@ func (j *journal) read(name string) ([]byte, error) {
 	case starved(err):
 		return nil, fmt.Errorf("read the journal: %w", err)
 	}
+	salvage(f, b, 0)
+	return b, nil
+}
+
+// salvage reads from there on what the disk gives. The rest is zero.
+func salvage(f io.ReaderAt, b []byte, from int64) {
 	const block = 4 << 10
-	for at := 0; at < len(b); at += block {
-		part := b[at:min(at+block, len(b))]
-		if _, err := f.ReadAt(part, int64(at)); err != nil {
+	for at, end := from, from+int64(len(b)); at < end; {
+		next := min(end, (at/block+1)*block)
+		part := b[at-from : next-from]
+		if _, err := f.ReadAt(part, at); err != nil {
 			clear(part)
 		}
+		at = next
 	}
-	return b, nil
 }
 
 // settle closes a segment that a process left open. What it left may not be synced yet, and will now be counted on.
@@ -213,11 +222,11 @@ func (j *journal) replace(l *loaded) error {
 	return nil
 }
 
-// setAside moves a damaged segment out of the way.
-func (j *journal) setAside(name string, number uint64) {
+// setAside moves a damaged segment out of the way, and reports whether it is.
+func (j *journal) setAside(name string, number uint64) bool {
 	j.spool.mu.Lock()
 	defer j.spool.mu.Unlock()
-	j.spool.quarantineLocked(name, string(newID(number)))
+	return j.spool.quarantineLocked(name, string(newID(number)))
 }
 
 // recoverJournal takes the items of the journal into the books, but for those of which a mark says that they are gone. It returns what is to be
@@ -275,7 +284,11 @@ func (s *Spool) recoverSegment(seg *segment, list []found) (damaged []*entry, er
 // forgetShared ends what recovery has found to be gone or damaged.
 func (s *Spool) forgetShared(gone []ID, damaged []*entry) {
 	for _, e := range damaged {
-		s.setAside(e)
+		if !s.setAside(e) {
+			s.mu.Lock()
+			e.segment.stuck++
+			s.mu.Unlock()
+		}
 	}
 	for _, id := range gone {
 		if s.journal.do(&request{kind: recordGone, id: id}) == nil {

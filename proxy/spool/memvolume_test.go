@@ -16,7 +16,7 @@ var errPowerCut = errors.New("the power is cut")
 
 // memVolume is a volume in memory that knows what a power cut would leave. It is meaner than a journaling file system: entries of
 // different folders become durable independently, in order within each folder, and bytes that were not synced survive in part, or as
-// zeros.
+// zeros, or with a hole.
 type memVolume struct {
 	mu      sync.Mutex
 	entries map[string]*inode // what a running system sees
@@ -62,8 +62,12 @@ func (v *memVolume) crash(r *rand.Rand) *memVolume {
 		content := slices.Clone(node.synced)
 		if rest := node.content[min(len(node.synced), len(node.content)):]; len(rest) > 0 {
 			rest = slices.Clone(rest[:r.IntN(len(rest)+1)])
-			if r.IntN(2) == 0 {
+			switch r.IntN(3) {
+			case 0:
 				clear(rest)
+			case 1: // blocks are written in any order
+				from := r.IntN(len(rest) + 1)
+				clear(rest[from : from+r.IntN(len(rest)-from+1)])
 			}
 			content = append(content, rest...)
 		}

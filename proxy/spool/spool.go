@@ -227,7 +227,10 @@ func (s *Spool) lease(e *entry) *lease {
 	if damaged {
 		s.log.Error("an item is damaged and was set aside", "item", e.id, "queue", e.queue.name, "error", err)
 		keepEpochLocked(e.epoch)
-		e.left = e.left || kept // then its segment stays
+		if kept && !e.left { // then it goes with its segment
+			e.left = true
+			e.segment.stuck++
+		}
 		s.forgetLocked(e)
 		if !e.shared {
 			s.quarantineLocked(itemName(e.id, e.ext), string(e.id))
@@ -272,11 +275,11 @@ func (e *entry) item(d description) Item {
 	}
 }
 
-// quarantineLocked moves a file out of the way.
-func (s *Spool) quarantineLocked(from, stem string) {
+// quarantineLocked moves a file out of the way, and reports whether it is.
+func (s *Spool) quarantineLocked(from, stem string) bool {
 	if err := s.vol.rename(from, s.asideNameLocked(stem)); err != nil {
 		s.log.Error("an item could not be set aside", "error", err)
-		return
+		return false
 	}
 	s.quarantined++
 	for _, dir := range []string{quarantineDir, folderOf(from)} {
@@ -284,6 +287,7 @@ func (s *Spool) quarantineLocked(from, stem string) {
 			s.log.Error("setting an item aside could not be synced", "error", err)
 		}
 	}
+	return true
 }
 
 func folderOf(name string) string {
