@@ -29,11 +29,14 @@ func (s *Spool) rebuild() error {
 	}
 	slices.Sort(names) // .item before .parked of the same ID
 	foreign := 0
+	var preferred []ID
 	for _, name := range slices.Backward(names) {
 		id, ext, ours := parseName(name)
 		switch {
 		case !ours:
 			foreign++
+		case ext == extPriority:
+			preferred = append(preferred, id)
 		case ext == extTemporary:
 			err = s.vol.remove(itemsDir + "/" + name)
 		case ext == extNote:
@@ -46,6 +49,9 @@ func (s *Spool) rebuild() error {
 		if err != nil {
 			return err
 		}
+	}
+	if err := s.recoverPriorities(preferred); err != nil {
+		return err
 	}
 	if foreign > 0 {
 		s.log.Warn("files that are not of the queue lie in its directory and are left alone", "files", foreign)
@@ -65,7 +71,7 @@ func parseName(name string) (id ID, ext string, ours bool) {
 	stem, ext, _ := strings.Cut(name, ".")
 	id, ext = ID(stem), "."+ext
 	_, ours = id.sequence()
-	return id, ext, ours && (ext == extTemporary || ext == extQueued || ext == extParked || ext == extCarried || ext == extNote)
+	return id, ext, ours && (ext == extTemporary || ext == extQueued || ext == extParked || ext == extCarried || ext == extNote || ext == extPriority)
 }
 
 func (s *Spool) recoverItem(id ID, ext string) error {
@@ -92,11 +98,10 @@ func (s *Spool) recoverItem(id ID, ext string) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	e.size, e.bytes, e.created, e.queue = d.Size, d.fileSize, d.Created, s.queueLocked(d.Queue)
+	e.size, e.bytes, e.created, e.queue, e.priority = d.Size, d.fileSize, d.Created, s.queueLocked(d.Queue), int8(d.Priority)
 	if e.state == StateParked {
 		e.attempts, e.lastError = s.readNote(id)
 	}
-	e.prefer(d.Priority)
 	e.epoch = s.epochOfLocked(d)
 	s.countLocked(e.queue, e.bytes)
 	s.insertLocked(e)

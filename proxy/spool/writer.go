@@ -177,6 +177,7 @@ func (w *writer) Commit() (Item, error) {
 	if err != nil {
 		return Item{}, fmt.Errorf("commit an item: %w", full(err))
 	}
+	w.spool.tell(Change{Item: it, Step: StepTaken})
 	return it, nil
 }
 
@@ -202,9 +203,8 @@ func (w *writer) commit() (Item, error) {
 	defer s.mu.Unlock()
 	e := &entry{
 		id: w.id, queue: w.queue, size: w.size, bytes: w.reserved, created: d.Created,
-		ext: extQueued, state: StateQueued, epoch: w.epoch,
+		ext: extQueued, state: StateQueued, epoch: w.epoch, priority: int8(d.Priority),
 	}
-	e.prefer(d.Priority)
 	w.queue.writers--
 	s.insertLocked(e)
 	return e.item(d), nil
