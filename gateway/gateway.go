@@ -131,6 +131,7 @@ type Gateway struct {
 	devicesSaved  int
 	devicesAt     time.Time
 	receipts      *receipts.Journal
+	tracker       *tracker
 	// spoolKeys are what the queue is encrypted with.
 	spoolKeys *spoolKeys
 	// pairing agrees on preshared keys with peers.
@@ -195,6 +196,10 @@ func New(opt Options) (*Gateway, error) {
 		return nil, err
 	}
 	opt.Spool.OnDelivered(g.keepReceipt)
+	if g.tracker, err = openTracker(opt); err != nil {
+		return nil, err
+	}
+	opt.Spool.OnChange(g.keepStep)
 	var move reconcile.TransferConfig
 	if !opt.NoTransfer {
 		if move, err = g.transferConfig(); err != nil {
@@ -221,6 +226,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 	defer func() { _ = g.hl7.Ledger.Close() }()
 	defer g.saveLANBook()
 	defer func() { _ = g.receipts.Close() }()
+	defer func() { _ = g.tracker.history.Close() }()
 	follower := control.Follower{Coordinator: g.coord, Have: g.have, Beat: g.beat, Frame: g.frame, State: g.connection, Log: g.opt.Log}
 
 	ctx, stop := context.WithCancel(ctx)
@@ -256,7 +262,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 	group.Go(func() error { return g.spoolKeyLoop(ctx) })
 	group.Go(func() error { return g.pairLoop(ctx) })
 	group.Go(func() error {
-		return localapi.Serve(ctx, g.opt.Dir.Path(state.SocketFile), g, localapi.QueuesOf(g.opt.Spool))
+		return localapi.Serve(ctx, g.opt.Dir.Path(state.SocketFile), g, localapi.QueuesOf(g.opt.Spool).Telling(g.runner.Reorder))
 	})
 	err := group.Wait()
 	if errors.Is(err, context.Canceled) {

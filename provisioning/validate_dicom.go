@@ -11,6 +11,7 @@ import (
 // Limits of the options of a DICOM Service.
 const (
 	maxCallers = 256
+	maxUrgent  = 64
 	maxSources = 64
 	maxClasses = 256
 	maxRate    = 10000
@@ -26,6 +27,9 @@ func (s Service) checkDICOM() error {
 	case s.Mode != wire.Queued && (o.Hold || o.FarEcho || o.ReportPort != 0 || o.Classes != ""):
 		return Errorf(Invalid, "only a queued service holds objects, answers echoes and commitments, and looks at SOP classes").
 			WithHint("leave these options out, or choose the mode %q", wire.Queued)
+	case s.Mode != wire.Queued && (o.UrgentCallers != "" || o.UrgentClasses != "" || o.UrgentStat):
+		return Errorf(Invalid, "only a queued service has a queue in which objects can pass others").
+			WithHint("leave these options out, or choose the mode %q", wire.Queued)
 	case o.ReportPort < 0 || o.ReportPort > 65535:
 		return Errorf(Invalid, "%d is no TCP port", o.ReportPort).WithHint("give 1 to 65535, or 0 for none")
 	case o.Rate < 0 || o.Rate > maxRate:
@@ -37,7 +41,7 @@ func (s Service) checkDICOM() error {
 			return err
 		}
 	}
-	for _, ae := range callers {
+	for _, ae := range slices.Concat(callers, o.Split(o.UrgentCallers)) {
 		if err := CheckAETitle(ae); err != nil {
 			return err
 		}
@@ -47,13 +51,14 @@ func (s Service) checkDICOM() error {
 			return Errorf(Invalid, "%q is no prefix of a LAN", clipped(p)).WithHint("write such as 192.168.10.0/24, without host bits")
 		}
 	}
-	for _, uid := range o.Split(o.Classes) {
+	for _, uid := range slices.Concat(o.Split(o.Classes), o.Split(o.UrgentClasses)) {
 		if len(uid) > 64 || strings.Trim(uid, "0123456789.") != "" {
 			return Errorf(Invalid, "%q is no UID", clipped(uid)).WithHint("give SOP class UIDs, such as 1.2.840.10008.5.1.4.1.1.2 for CT images")
 		}
 	}
 	return first(checkList("calling AE titles", callers, maxCallers), checkList("sources", o.Split(o.Sources), maxSources),
-		checkList("SOP classes", o.Split(o.Classes), maxClasses))
+		checkList("SOP classes", o.Split(o.Classes), maxClasses), checkList("urgent AE titles", o.Split(o.UrgentCallers), maxUrgent),
+		checkList("urgent SOP classes", o.Split(o.UrgentClasses), maxUrgent))
 }
 
 // checkList bounds a list and wants it sorted, so that equal options are equal.

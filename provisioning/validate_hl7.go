@@ -43,6 +43,8 @@ func (s Service) checkHL7() error {
 		return checkChoice("choice of what happens behind a refused message", o.Behind, wire.Skip, wire.Stop)
 	case s.Mode != wire.Queued && (o.Behind != "" || o.Retries != 0):
 		return Errorf(Invalid, "only a queued service tries again and holds up messages").WithHint("leave these options out, or choose the mode %q", wire.Queued)
+	case o.UrgentStat && (s.Mode != wire.Queued || strings.HasPrefix(s.Target, wire.FolderTarget)):
+		return Errorf(Invalid, "messages can pass others only in the queue of an application").WithHint("leave this option out, or choose the mode %q", wire.Queued)
 	case o.Retries < 0 || o.Retries > maxRetries:
 		return Errorf(Invalid, "%d retries make no sense", o.Retries).WithHint("give a number from 1 to %d, or 0 for the gateway's own", maxRetries)
 	case o.AckTimeout < 0 || o.AckTimeout > maxAckTimeout:

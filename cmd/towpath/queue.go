@@ -31,6 +31,7 @@ func queueCommand() *cli.Command {
 				return withItem(c, func(q localapi.Queues, id string) error { return q.Hold(c.Context, id) })
 			},
 		},
+		queuePriorityCommand("urgent", "let one item, or a study, pass others", true), queuePriorityCommand("normal", "take that back", false),
 		queueDropCommand(), queueExportCommand())
 }
 
@@ -71,7 +72,7 @@ func listQueues(c *cli.Context, q localapi.Queues) error {
 				because = s.ParkedError
 			}
 			rows = append(rows, []string{
-				s.Queue, strconv.Itoa(s.Queued), strconv.Itoa(s.Carried), strconv.Itoa(s.Parked), queueSize(s), ui.Ago(s.OldestCreated, time.Now()), because,
+				s.Queue, waiting(s), strconv.Itoa(s.Carried), strconv.Itoa(s.Parked), queueSize(s), ui.Ago(s.OldestCreated, time.Now()), because,
 			})
 		}
 		if len(rows) == 0 {
@@ -99,9 +100,9 @@ func listItems(c *cli.Context, q localapi.Queues, name string) error {
 		now := time.Now()
 		var rows [][]string
 		for _, i := range items {
-			rows = append(rows, []string{i.ID, i.State, ui.Bytes(i.Size), ui.Ago(i.Created, now), strconv.Itoa(i.Attempts), dueOf(i, now), i.LastError})
+			rows = append(rows, []string{i.ID, i.State, ui.Bytes(i.Size), ui.Ago(i.Created, now), urgency(i.Priority), strconv.Itoa(i.Attempts), dueOf(i, now), i.LastError})
 		}
-		if err := ui.Table(w, []string{"ITEM", "STATE", "SIZE", "TAKEN", "TRIED", "NEXT", "BECAUSE"}, rows); err != nil {
+		if err := ui.Table(w, []string{"ITEM", "STATE", "SIZE", "TAKEN", "PRIORITY", "TRIED", "NEXT", "BECAUSE"}, rows); err != nil {
 			return err
 		}
 		if rest := stats[i].Queued + stats[i].Parked + stats[i].Carried - len(items); rest > 0 {
@@ -150,7 +151,7 @@ func printItem(w io.Writer, i localapi.QueueItem) error {
 		{"item", i.ID},
 		{"queue", i.Queue},
 		{"state", i.State},
-		{"priority", strconv.Itoa(i.Priority)},
+		{"priority", urgency(i.Priority)},
 		{"size", fmt.Sprintf("%d bytes", i.Size)},
 		{"SHA-256", sumOf(i)},
 		{"taken", timeOf(i.Created)},

@@ -50,10 +50,14 @@ Examples:
 				if err != nil {
 					return err
 				}
+				options, err := dicomOptions(c, nil)
+				if err != nil {
+					return err
+				}
 				n := adminapi.NewService{
 					Site: c.String("site"), Name: a[0], Target: c.String("target"), AETitle: c.String("ae-title"),
 					Receiver: c.String("receiver"), Mode: c.String("mode"), FixedAddress: c.Bool("fixed-address"), HL7: hl7Options(c), Queue: queueOptions(c),
-					DICOM: dicomOptions(c, nil),
+					DICOM: options,
 				}
 				if n.Address, err = addressFlag(c); err != nil {
 					return err

@@ -27,18 +27,24 @@ func dicomFlags() []cli.Flag {
 		&cli.IntFlag{Name: "rate", Usage: "`NUMBER` of associations that one device may begin in a minute (DICOM)"},
 		&cli.BoolFlag{Name: "approved-only", Usage: "let only devices in that were approved; else unknown ones may, and are listed (DICOM)"},
 		&cli.BoolFlag{Name: "far-echo", Usage: "answer a C-ECHO with the state of the archive (DICOM)"},
+		&cli.StringSliceFlag{Name: "urgent-ae", Usage: "calling AE `TITLE` whose objects pass others; may be repeated (DICOM, queued)"},
+		&cli.StringSliceFlag{Name: "urgent-class", Usage: "SOP class `UID` whose objects pass others, or a modality such as CT; may be repeated (DICOM, queued)"},
+		&cli.BoolFlag{
+			Name: urgentStat, Usage: "what an order calls urgent passes others: messages with the priority S (stat) or A in ORC-7, OBR-27 or TQ1-9 (HL7), objects of studies to " +
+				"which a worklist gives the priority STAT or HIGH (DICOM) (queued)",
+		},
 	}
 }
 
 // dicomOptions lays what was given over the options that there are; nil if there are none and nothing was given.
-func dicomOptions(c *cli.Context, now *adminapi.DICOMOptions) *adminapi.DICOMOptions {
+func dicomOptions(c *cli.Context, now *adminapi.DICOMOptions) (*adminapi.DICOMOptions, error) {
 	o, given := adminapi.DICOMOptions{}, now != nil
 	if now != nil {
 		o = *now
 	}
 	for _, f := range dicomFlags() {
 		name := f.Names()[0]
-		if !c.IsSet(name) {
+		if !c.IsSet(name) || name == urgentStat && c.Bool("hl7") {
 			continue
 		}
 		given = true
@@ -61,12 +67,22 @@ func dicomOptions(c *cli.Context, now *adminapi.DICOMOptions) *adminapi.DICOMOpt
 			o.Approved = c.Bool(name)
 		case "far-echo":
 			o.FarEcho = c.Bool(name)
+		case "urgent-ae":
+			o.UrgentCallers = entries(c.StringSlice(name))
+		case "urgent-class":
+			classes, err := classesNamed(entries(c.StringSlice(name)))
+			if err != nil {
+				return nil, err
+			}
+			o.UrgentClasses = classes
+		case urgentStat:
+			o.UrgentStat = c.Bool(name)
 		}
 	}
 	if !given {
-		return nil
+		return nil, nil
 	}
-	return &o
+	return &o, nil
 }
 
 // entries are those of a repeated flag; an empty one empties the list.
@@ -83,11 +99,12 @@ func entries(list []string) []string {
 func serviceSetCommand() *cli.Command {
 	return &cli.Command{
 		Name: "set", Usage: "change the options of a DICOM service", ArgsUsage: "NAME",
-		Description: `Options that are not given stay. --hold=false and the like take one back, --caller "" empties a list. Gateways take the change up at once;
+		Description: `Options that are not given stay. --hold=false and the like take one back, --caller "" empties a list. What is urgent passes other objects in the queues and between the chunks of a transfer. Gateways take the change up at once;
 associations under way end by the old options.
 
 Example:
-  towpath service set pacs --hold --source 192.168.10.0/24`,
+  towpath service set pacs --hold --source 192.168.10.0/24
+  towpath service set pacs --urgent-ae ER_CT --urgent-class XA`,
 		Flags: append([]cli.Flag{dirFlag()}, dicomFlags()...),
 		Action: func(c *cli.Context) error {
 			a, err := args(c, "NAME")
@@ -98,7 +115,10 @@ Example:
 			if err != nil {
 				return err
 			}
-			o := dicomOptions(c, s.DICOM)
+			o, err := dicomOptions(c, s.DICOM)
+			if err != nil {
+				return err
+			}
 			if o == nil {
 				return ui.Usagef("give one of the options", "nothing to change")
 			}
@@ -153,6 +173,9 @@ func printService(w io.Writer, s adminapi.Service, now time.Time) error {
 	if o := s.DICOM; o != nil {
 		rows = append(rows, []string{"Options", dicomOptionsText(*o)})
 	}
+	if o := s.HL7; o != nil {
+		rows = append(rows, []string{"Options", hl7OptionsText(*o)})
+	}
 	if s.Protocol == "dicom" {
 		rows = append(rows, []string{"Archive", archiveText(s.Archive, now)})
 	}
@@ -174,11 +197,7 @@ func archiveText(a *adminapi.Archive, now time.Time) string {
 }
 
 func dicomOptionsText(o adminapi.DICOMOptions) string {
-	var out []string
-	for _, x := range []struct {
-		on   bool
-		text string
-	}{
+	return optionsText([]shownOption{
 		{o.Hold, "holds what the archive refuses"},
 		{o.Approved, "approved devices only"},
 		{o.FarEcho, "echo of the archive"},
@@ -188,7 +207,21 @@ func dicomOptionsText(o adminapi.DICOMOptions) string {
 		{len(o.Callers) > 0, "callers " + strings.Join(o.Callers, ", ")},
 		{len(o.Sources) > 0, "from " + strings.Join(o.Sources, ", ")},
 		{len(o.Classes) > 0, fmt.Sprintf("%d SOP classes", len(o.Classes))},
-	} {
+		{len(o.UrgentCallers) > 0, "urgent from " + strings.Join(o.UrgentCallers, ", ")},
+		{len(o.UrgentClasses) > 0, "urgent are " + classNames(o.UrgentClasses)},
+		{o.UrgentStat, "urgent is what a worklist calls so"},
+	})
+}
+
+// shownOption is how an option that is on is shown.
+type shownOption struct {
+	on   bool
+	text string
+}
+
+func optionsText(all []shownOption) string {
+	var out []string
+	for _, x := range all {
 		if x.on {
 			out = append(out, x.text)
 		}

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"fmt"
+	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -28,7 +30,8 @@ func hl7Flags() []cli.Flag {
 
 // hl7Options reads them; nil if none was given.
 func hl7Options(c *cli.Context) *adminapi.HL7Options {
-	given := false
+	stat := c.Bool("hl7") && c.Bool(urgentStat)
+	given := stat
 	for _, f := range hl7Flags() {
 		given = given || c.IsSet(f.Names()[0])
 	}
@@ -40,6 +43,7 @@ func hl7Options(c *cli.Context) *adminapi.HL7Options {
 		Types: c.StringSlice("type"), Copy: c.Bool("copy"), Behind: c.String("on-refusal"), Retries: c.Int("retries"), Acks: c.Bool("acks"),
 		CommitSender: c.Bool("commit-sender"), CommitTarget: c.Bool("commit-target"),
 		AckTimeout: int((timeout + time.Second - 1) / time.Second),
+		UrgentStat: stat,
 		GDT:        gdtOptions(c),
 	}
 }
@@ -52,4 +56,19 @@ func gdtOptions(c *cli.Context) *adminapi.GDT {
 		return nil
 	}
 	return &o
+}
+
+func hl7OptionsText(o adminapi.HL7Options) string {
+	return optionsText([]shownOption{
+		{len(o.Types) > 0, "takes " + strings.Join(o.Types, ", ")},
+		{o.Copy, "a copy of what it matches"},
+		{o.Behind != "", "behind a refused message: " + o.Behind},
+		{o.Retries != 0, fmt.Sprintf("%d retries", o.Retries)},
+		{o.AckTimeout != 0, fmt.Sprintf("answers within %d s", o.AckTimeout)},
+		{o.Acks, "takes acknowledgments back"},
+		{o.CommitSender, "senders use commit acknowledgments"},
+		{o.CommitTarget, "the application uses commit acknowledgments"},
+		{o.UrgentStat, "urgent is what an order calls so"},
+		{o.GDT != nil, "results become GDT records"},
+	})
 }

@@ -137,7 +137,7 @@ func printStatus(w io.Writer, s localapi.Status) error {
 	fmt.Fprintln(w, "\nQueues")
 	rows = nil
 	for _, q := range s.Queues {
-		rows = append(rows, []string{q.Queue, strconv.Itoa(q.Queued), strconv.Itoa(q.Carried), strconv.Itoa(q.Parked), queueSize(q), strconv.FormatUint(q.Delivered, 10), q.LastError})
+		rows = append(rows, []string{q.Queue, waiting(q), strconv.Itoa(q.Carried), strconv.Itoa(q.Parked), queueSize(q), strconv.FormatUint(q.Delivered, 10), q.LastError})
 	}
 	return ui.Table(w, []string{"QUEUE", "WAITING", "CARRIED", "PARKED", "SIZE", "DELIVERED", "LAST ERROR"}, rows)
 }

@@ -415,7 +415,7 @@ func judge(t *testing.T, n *Network, tr *transcript, canary Canary, outside []*C
 	tr.note("line: up %d packets, %d lost, %d dropped by the queue; down %d, %d, %d", up.Packets, up.Lost, up.QueueDrops, down.Packets, down.Lost, down.QueueDrops)
 }
 
-// noCanaryInLogs searches what the programs printed and what the coordinator keeps.
+// noCanaryInLogs searches what the programs printed, what the coordinator keeps, and what boxes remember of objects.
 func noCanaryInLogs(t *testing.T, n *Network, tr *transcript, canary Canary) {
 	t.Helper()
 	logs, err := filepath.Glob(filepath.Join(n.Dir, "gateway-*.log"))
@@ -427,6 +427,11 @@ func noCanaryInLogs(t *testing.T, n *Network, tr *transcript, canary Canary) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	history, err := filepath.Glob(filepath.Join(n.Dir, "state-*", "history", "*"))
+	if err != nil || len(history) == 0 {
+		t.Errorf("the boxes keep no history: %v, %v", history, err)
+	}
+	kept = append(kept, history...)
 	hits, searched := 0, 0
 	for _, file := range append(logs, kept...) {
 		if info, err := os.Stat(file); err != nil || !info.Mode().IsRegular() {

@@ -32,6 +32,8 @@ const (
 const (
 	maxBody   = 64 << 10
 	probeWait = 10 * time.Minute
+	// searchWait is for what looks at every item.
+	searchWait = 5 * time.Minute
 	// doctorWait is longer than an examination takes.
 	doctorWait = time.Minute
 )
@@ -77,6 +79,7 @@ func Serve(ctx context.Context, path string, g Gateway, q Queues) error {
 		handleCertificates(mux, c)
 	}
 	handleReceipts(mux, g)
+	handleTraces(mux, g)
 	srv := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}
 	stop := context.AfterFunc(ctx, func() { _ = srv.Close() })
 	defer stop()

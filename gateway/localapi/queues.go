@@ -54,23 +54,33 @@ type Queues interface {
 	Item(ctx context.Context, id string) (QueueItem, error)
 	// Payload reads what is to be delivered. The caller closes it.
 	Payload(ctx context.Context, id string) (io.ReadCloser, error)
-	// Retry makes an item due now, parked, waiting or carried; RetryAll all items of a queue that are parked or wait, and returns how many.
-	Retry(ctx context.Context, id string) error
-	RetryAll(ctx context.Context, queue string) (int, error)
+	Retrier
 	// Hold keeps an item from being delivered until Retry.
 	Hold(ctx context.Context, id string) error
 	// Drop deletes an item for good, undelivered.
 	Drop(ctx context.Context, id string) error
+	Prioritizer
+}
+
+// Retrier has items tried again.
+type Retrier interface {
+	// Retry makes an item due now, parked, waiting or carried; RetryAll all items of a queue that are parked or wait, and returns how many.
+	Retry(ctx context.Context, id string) error
+	RetryAll(ctx context.Context, queue string) (int, error)
 }
 
 // heldReason is what an item tells that a person has put on hold.
 const heldReason = "held by an operator"
 
 // SpoolQueues are the Queues of an open Spool.
-type SpoolQueues struct{ s *spool.Spool }
+type SpoolQueues struct {
+	s *spool.Spool
+	// reordered may be nil.
+	reordered func()
+}
 
 // QueuesOf makes them.
-func QueuesOf(s *spool.Spool) SpoolQueues { return SpoolQueues{s} }
+func QueuesOf(s *spool.Spool) SpoolQueues { return SpoolQueues{s: s} }
 
 // Stats counts.
 func (q SpoolQueues) Stats(context.Context) ([]spool.QueueStats, error) { return q.s.Stats(), nil }
@@ -156,6 +166,7 @@ func handleQueues(mux *http.ServeMux, q Queues) {
 	mux.HandleFunc("GET "+pathItems+"/{id}/payload", func(w http.ResponseWriter, r *http.Request) {
 		sendPayload(w, r, q)
 	})
+	handlePriorities(mux, q)
 	for verb, do := range map[string]func(context.Context, string) error{
 		"POST %s/{id}/retry": q.Retry, "POST %s/{id}/hold": q.Hold, "DELETE %s/{id}": q.Drop,
 	} {

@@ -90,7 +90,9 @@ func TestQueues(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newSpool(t)
-			testQueues(t, s, via(t, s))
+			q := via(t, s)
+			testQueues(t, s, q)
+			testPriorities(t, s, q)
 		})
 	}
 }

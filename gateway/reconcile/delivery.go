@@ -85,6 +85,22 @@ func (r *Runner) DICOM() []DICOMCounts {
 	return out
 }
 
+// InDoubt returns the items of all DICOM queues that an archive may have or not. It may be called at any time.
+func (r *Runner) InDoubt() map[spool.ID]bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	out := map[spool.ID]bool{}
+	for _, run := range r.deliveries {
+		if run.ledger == nil {
+			continue
+		}
+		for _, id := range run.ledger.InDoubt() {
+			out[id] = true
+		}
+	}
+	return out
+}
+
 func (r *Runner) startDelivery(ctx context.Context, d Delivery) *delivery {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	ledger := r.ledger(d)

@@ -12,14 +12,14 @@ import (
 
 // dicomRouter reads the pledges without the lock: only Apply, which calls it, changes them.
 func (r *Runner) dicomRouter(l Listener) (*dicom.Router, error) {
-	cfg := dicom.RouterConfig{Queue: r.cfg.Queue, Commitments: r.commitments, Reports: l.Reports, Log: r.cfg.Log, Admit: r.door.admit(l)}
+	cfg := dicom.RouterConfig{Queue: r.cfg.Queue, Commitments: r.commitments, Reports: l.Reports, Log: r.cfg.Log, Admit: r.door.admit(l), Orders: r.orders}
 	if l.Side == LAN {
 		cfg.Devices = r.cfg.Devices
 	}
 	for _, x := range l.Routes {
 		route := dicom.Route{Service: x.Service, AETitle: x.AETitle, Mode: dicom.PassThrough, Target: x.Target, Network: r.way(x)}
 		if x.Mode == wire.Queued {
-			route = dicom.Route{Service: x.Service, AETitle: x.AETitle, Mode: dicom.Queued, QueueName: x.Queue, Hold: x.DICOM.Hold}
+			route = dicom.Route{Service: x.Service, AETitle: x.AETitle, Mode: dicom.Queued, QueueName: x.Queue, Hold: x.DICOM.Hold, Urgent: r.urgencyOf(x.DICOM)}
 			r.queuedOptions(&route, x)
 		}
 		// The archive is behind what is queued for it, and behind what is offered of it.
@@ -53,6 +53,15 @@ func (r *Runner) queuedOptions(route *dicom.Route, x Route) {
 			return err //nolint:wrapcheck // it is a sentence for a technician
 		}
 	}
+}
+
+// urgencyOf says which objects of a Service are urgent.
+func (r *Runner) urgencyOf(o wire.DICOMOptions) dicom.Urgency {
+	u := dicom.Urgency{Callers: o.Split(o.UrgentCallers), Classes: o.Split(o.UrgentClasses)}
+	if o.UrgentStat {
+		u.Orders = r.orders
+	}
+	return u
 }
 
 // rulesOf leaves out a prefix that makes no sense: the coordinator lets none pass.

@@ -73,7 +73,7 @@ func (r *Runner) hl7Router(l Listener) (*hl7.Router, error) {
 			}
 			route.Mode, route.Folder, route.Format = hl7.Filed, f, gdtFormat(x.HL7.GDT)
 		case x.Mode == wire.Queued:
-			route.Mode, route.QueueName = hl7.Queued, x.Queue
+			route.Mode, route.QueueName, route.UrgentStat = hl7.Queued, x.Queue, x.HL7.UrgentStat
 		default:
 			route.Mode, route.Target, route.Network, route.Once = hl7.PassThrough, x.Target, r.way(x), x.Once
 			if l.Side == LAN {

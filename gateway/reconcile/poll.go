@@ -20,6 +20,8 @@ const CodePoll = "poll-setup/"
 type Poll struct {
 	Service, Queue, AETitle string
 	Options                 wire.PollOptions
+	// Urgent are those options of the Service that say what is urgent.
+	Urgent wire.DICOMOptions
 }
 
 // poll adds what a Use asks for.
@@ -29,7 +31,8 @@ func (c *compiler) poll(u wire.Use, queue string) {
 	case u.Protocol != wire.DICOM:
 		c.problem(u.Service, "studies can be fetched for DICOM services only")
 	default:
-		c.polls = append(c.polls, Poll{Service: u.Service, Queue: queue, AETitle: u.AETitle, Options: u.Poll})
+		urgent := wire.DICOMOptions{UrgentCallers: u.DICOM.UrgentCallers, UrgentClasses: u.DICOM.UrgentClasses, UrgentStat: u.DICOM.UrgentStat}
+		c.polls = append(c.polls, Poll{Service: u.Service, Queue: queue, AETitle: u.AETitle, Options: u.Poll, Urgent: urgent})
 	}
 }
 
@@ -103,7 +106,7 @@ func (r *Runner) startPoll(ctx context.Context, p Poll) (*polling, error) {
 		Querier: dicom.NewQuerier(dicom.QueryConfig{
 			Network: r.cfg.LANNet, Target: o.Target, CallingAE: calling, CalledAE: o.CalledAE, Log: r.cfg.Log,
 		}),
-		Queue: r.cfg.Queue, Name: p.Queue,
+		Queue: r.urgencyOf(p.Urgent).Queue(r.cfg.Queue), Name: p.Queue,
 	}
 	if o.Move {
 		source.Destination = p.AETitle

@@ -63,6 +63,7 @@ type Runner struct {
 	receiving  *receiving
 
 	commitments *dicom.Commitments
+	orders      *dicom.Orders
 
 	configured bool   // by the last Apply
 	site       string // only Apply and what it calls use it
@@ -95,8 +96,8 @@ func NewRunner(cfg RunnerConfig) *Runner {
 	r := &Runner{
 		cfg: cfg, listeners: map[string]*running{}, deliveries: map[string]*delivery{}, polls: map[string]*polling{}, pledges: map[string]*pledging{},
 		sendings: map[netip.AddrPort]*sending{}, receiving: &receiving{cfg: cfg},
-		commitments: dicom.NewCommitments(),
-		folders:     folders{cfg: cfg, open: map[string]*hl7.Folder{}}, returns: hl7.NewReturns(cfg.Queue, cfg.HL7.Ledger),
+		commitments: dicom.NewCommitments(), orders: dicom.NewOrders(),
+		folders: folders{cfg: cfg, open: map[string]*hl7.Folder{}}, returns: hl7.NewReturns(cfg.Queue, cfg.HL7.Ledger),
 	}
 	r.door.LANTLS = cfg.LANTLS
 	return r

@@ -292,6 +292,15 @@ func (r *Runner) startSending(ctx context.Context, at netip.AddrPort, ds []Deliv
 	return run, nil
 }
 
+// Reorder has what waits to be sent put in the order of its priorities, after one was changed. It may be called at any time.
+func (r *Runner) Reorder() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, run := range r.sendings {
+		run.sender.Reorder()
+	}
+}
+
 // TransferProgress is how the way to another gateway is doing.
 type TransferProgress struct {
 	Gateway netip.AddrPort `json:"gateway"`

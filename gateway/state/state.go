@@ -34,6 +34,8 @@ const (
 	FoldersDir = "folders"
 	// ReceiptsDir holds the journal of what was delivered.
 	ReceiptsDir = "receipts"
+	// HistoryDir holds what became of DICOM objects, by keyed hashes.
+	HistoryDir = "history"
 	// SocketFile is the local API's unix socket.
 	SocketFile = "gateway.sock"
 )

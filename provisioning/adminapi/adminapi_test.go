@@ -123,11 +123,15 @@ func TestClientReachesEveryOperation(t *testing.T) {
 	if pacs.Port != 11112 || pacs.Mode != "queued" || pacs.Site != "lab" || pacs.AETitle != "LABPACS" || pacs.Target != "192.168.1.10:104" {
 		t.Errorf("the service is %+v", pacs)
 	}
-	options := adminapi.DICOMOptions{Hold: true, Callers: []string{"MR1", "CT 1"}, Sources: []string{"192.168.10.0/24"}, Rate: 30}
+	options := adminapi.DICOMOptions{
+		Hold: true, Callers: []string{"MR1", "CT 1"}, Sources: []string{"192.168.10.0/24"}, Rate: 30,
+		UrgentCallers: []string{"ER CT", "CT1"}, UrgentClasses: []string{"1.2.840.10008.5.1.4.1.1.2"}, UrgentStat: true,
+	}
 	if err := c.SetServiceDICOM(ctx, "lab-pacs", options); err != nil {
 		t.Fatal(err)
 	}
 	slices.Sort(options.Callers)
+	slices.Sort(options.UrgentCallers)
 	if l := must(c.Services(ctx))(t); len(l) != 1 || !reflect.DeepEqual(l[0].DICOM, &options) || l[0].Archive != nil {
 		t.Errorf("the options are %+v", l[0].DICOM)
 	}

@@ -22,6 +22,10 @@ type DICOMOptions struct {
 	Rate       int      `json:"rate,omitempty" doc:"associations that one device may begin in a minute; no bound if absent"`
 	Approved   bool     `json:"approved,omitempty" doc:"only approved devices may use it; else unknown ones may, and are listed"`
 	FarEcho    bool     `json:"far_echo,omitempty" doc:"answer a C-ECHO with the state of the archive"`
+	// What is urgent passes other objects.
+	UrgentCallers []string `json:"urgent_callers,omitempty" nullable:"false" doc:"calling AE titles whose objects pass others; none if absent"`
+	UrgentClasses []string `json:"urgent_classes,omitempty" nullable:"false" doc:"SOP classes whose objects pass others; none if absent"`
+	UrgentStat    bool     `json:"urgent_stat,omitempty" doc:"objects of studies pass others that a worklist gives the priority STAT or HIGH"`
 }
 
 // Archive is what the gateway in front of an archive found out of it.
@@ -40,6 +44,7 @@ func dicomView(o wire.DICOMOptions) *DICOMOptions {
 	return &DICOMOptions{
 		Hold: o.Hold, ProbeAE: o.ProbeAE, ReportPort: o.ReportPort, Callers: o.Split(o.Callers), Sources: o.Split(o.Sources),
 		Classes: o.Split(o.Classes), Rate: o.Rate, Approved: o.Approved, FarEcho: o.FarEcho,
+		UrgentCallers: o.Split(o.UrgentCallers), UrgentClasses: o.Split(o.UrgentClasses), UrgentStat: o.UrgentStat,
 	}
 }
 
@@ -50,6 +55,7 @@ func (v *DICOMOptions) options() wire.DICOMOptions {
 	return wire.DICOMOptions{
 		Hold: v.Hold, ProbeAE: strings.TrimSpace(v.ProbeAE), ReportPort: v.ReportPort, Callers: strings.Join(v.Callers, `\`),
 		Sources: strings.Join(v.Sources, `\`), Classes: strings.Join(v.Classes, `\`), Rate: v.Rate, Approved: v.Approved, FarEcho: v.FarEcho,
+		UrgentCallers: strings.Join(v.UrgentCallers, `\`), UrgentClasses: strings.Join(v.UrgentClasses, `\`), UrgentStat: v.UrgentStat,
 	}
 }
 

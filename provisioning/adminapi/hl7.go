@@ -16,6 +16,7 @@ type HL7Options struct {
 	CommitSender bool     `json:"commit_sender,omitempty" doc:"senders use commit acknowledgments (MLLP, release 2)"`
 	CommitTarget bool     `json:"commit_target,omitempty" doc:"the application uses commit acknowledgments (MLLP, release 2)"`
 	AckTimeout   int      `json:"ack_timeout,omitempty" doc:"seconds that the application may take to answer; the gateway's own time if absent"`
+	UrgentStat   bool     `json:"urgent_stat,omitempty" doc:"messages with the priority stat or as soon as possible pass others"`
 	GDT          *GDT     `json:"gdt,omitempty" doc:"results become GDT 2.1 records in the folder"`
 }
 
@@ -47,7 +48,7 @@ func hl7View(o wire.HL7Options) *HL7Options {
 	}
 	return &HL7Options{
 		Types: o.TypeList(), Copy: o.Copy, Behind: string(o.Behind), Retries: o.Retries, Acks: o.Acks,
-		CommitSender: o.CommitSender, CommitTarget: o.CommitTarget, AckTimeout: o.AckTimeout, GDT: gdtView(o.GDT),
+		CommitSender: o.CommitSender, CommitTarget: o.CommitTarget, AckTimeout: o.AckTimeout, UrgentStat: o.UrgentStat, GDT: gdtView(o.GDT),
 	}
 }
 
@@ -57,6 +58,6 @@ func (v *HL7Options) options() wire.HL7Options {
 	}
 	return wire.HL7Options{
 		Types: strings.Join(v.Types, ","), Copy: v.Copy, Behind: wire.Behind(v.Behind), Retries: v.Retries, Acks: v.Acks,
-		CommitSender: v.CommitSender, CommitTarget: v.CommitTarget, AckTimeout: v.AckTimeout, GDT: v.GDT.options(),
+		CommitSender: v.CommitSender, CommitTarget: v.CommitTarget, AckTimeout: v.AckTimeout, UrgentStat: v.UrgentStat, GDT: v.GDT.options(),
 	}
 }

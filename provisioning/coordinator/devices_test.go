@@ -91,11 +91,11 @@ func TestServiceOptionsReachTheUsers(t *testing.T) {
 	if _, err := n.Allow(ctx, "test", "pacs", "nord", 0); err != nil {
 		t.Fatal(err)
 	}
-	if err := n.SetServiceDICOM(ctx, "test", "pacs", wire.DICOMOptions{Hold: true, Callers: `MR1\CT1\MR1`}); err != nil {
+	if err := n.SetServiceDICOM(ctx, "test", "pacs", wire.DICOMOptions{Hold: true, Callers: `MR1\CT1\MR1`, UrgentCallers: `MR1\CT1`, UrgentClasses: `1.3\1.2\1.3`, UrgentStat: true}); err != nil {
 		t.Fatal(err)
 	}
 	lab := n.Node(t, "lab")
-	want := wire.DICOMOptions{Hold: true, Callers: `CT1\MR1`}
+	want := wire.DICOMOptions{Hold: true, Callers: `CT1\MR1`, UrgentCallers: `CT1\MR1`, UrgentClasses: `1.2\1.3`, UrgentStat: true}
 	if m := deviceMap(t, n, n.Node(t, "nord")); len(m.Uses) != 1 || m.Uses[0].DICOM != want {
 		t.Errorf("the user hears %+v", m.Uses)
 	}

@@ -19,6 +19,7 @@ func sortedDICOM(o wire.DICOMOptions) wire.DICOMOptions {
 		return strings.Join(slices.Compact(l), `\`)
 	}
 	o.Callers, o.Sources, o.Classes = sorted(o.Callers), sorted(o.Sources), sorted(o.Classes)
+	o.UrgentCallers, o.UrgentClasses = sorted(o.UrgentCallers), sorted(o.UrgentClasses)
 	return o
 }
 

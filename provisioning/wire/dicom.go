@@ -29,6 +29,11 @@ type DICOMOptions struct {
 	Approved bool `json:"approved,omitempty"`
 	// FarEcho makes a queued Service answer a C-ECHO with the state of the archive instead of the gateway's own.
 	FarEcho bool `json:"far_echo,omitempty"`
+	// UrgentCallers are the calling AE titles whose objects pass others in the queue and on the line, UrgentClasses the SOP classes that do.
+	UrgentCallers string `json:"urgent_callers,omitempty"`
+	UrgentClasses string `json:"urgent_classes,omitempty"`
+	// UrgentStat lets objects of studies pass others that a modality worklist gives the priority STAT or HIGH.
+	UrgentStat bool `json:"urgent_stat,omitempty"`
 }
 
 // Split returns the entries of one of the lists; none for an empty one.

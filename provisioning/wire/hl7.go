@@ -34,6 +34,8 @@ type HL7Options struct {
 	CommitTarget bool `json:"commit_target,omitempty"`
 	// AckTimeout is how long the application may take to answer, in seconds; 0 leaves it to the gateway.
 	AckTimeout int `json:"ack_timeout,omitempty"`
+	// UrgentStat lets queued messages whose order has the priority S (stat) or A (as soon as possible) pass others.
+	UrgentStat bool `json:"urgent_stat,omitempty"`
 	// GDT makes files in a folder records of that interface. Only a Service that is a folder has it.
 	GDT GDTOptions `json:"gdt,omitzero"`
 }

@@ -12,29 +12,30 @@ import (
 
 // Tags that this package reads in data sets (PS3.6).
 const (
-	tagSOPClass         = 0x0008_0016
-	tagSOPInstance      = 0x0008_0018
-	tagStudyDate        = 0x0008_0020
-	tagStudyTime        = 0x0008_0030
-	tagQueryLevel       = 0x0008_0052
-	tagModalities       = 0x0008_0061
-	tagRefSOPClass      = 0x0008_1150
-	tagRefSOPInstance   = 0x0008_1155
-	tagTransaction      = 0x0008_1195
-	tagFailureReason    = 0x0008_1197
-	tagFailedSequence   = 0x0008_1198
-	tagRefSequence      = 0x0008_1199
-	tagStudyInstance    = 0x0020_000D
-	tagSeriesInstance   = 0x0020_000E
-	tagStudyInstances   = 0x0020_1208
-	tagItem             = 0xFFFE_E000
-	tagItemEnd          = 0xFFFE_E00D
-	tagSequenceEnd      = 0xFFFE_E0DD
-	undefinedLength     = 0xFFFF_FFFF
-	maxSequenceDepth    = 16
-	identifyPrefix      = 64 << 10 // bytes of a data set that are looked at
-	bigEndianExplicit   = "1.2.840.10008.1.2.2"
-	privateGEImplicitBE = "1.2.840.113619.5.2" // only its pixels are big-endian
+	tagSOPClass          = 0x0008_0016
+	tagSOPInstance       = 0x0008_0018
+	tagStudyDate         = 0x0008_0020
+	tagStudyTime         = 0x0008_0030
+	tagQueryLevel        = 0x0008_0052
+	tagModalities        = 0x0008_0061
+	tagRefSOPClass       = 0x0008_1150
+	tagRefSOPInstance    = 0x0008_1155
+	tagTransaction       = 0x0008_1195
+	tagFailureReason     = 0x0008_1197
+	tagFailedSequence    = 0x0008_1198
+	tagRefSequence       = 0x0008_1199
+	tagStudyInstance     = 0x0020_000D
+	tagSeriesInstance    = 0x0020_000E
+	tagStudyInstances    = 0x0020_1208
+	tagProcedurePriority = 0x0040_1003
+	tagItem              = 0xFFFE_E000
+	tagItemEnd           = 0xFFFE_E00D
+	tagSequenceEnd       = 0xFFFE_E0DD
+	undefinedLength      = 0xFFFF_FFFF
+	maxSequenceDepth     = 16
+	identifyPrefix       = 64 << 10 // bytes of a data set that are looked at
+	bigEndianExplicit    = "1.2.840.10008.1.2.2"
+	privateGEImplicitBE  = "1.2.840.113619.5.2" // only its pixels are big-endian
 )
 
 var (

@@ -159,6 +159,19 @@ func (l *Ledger) Counts() LedgerCounts {
 	return c
 }
 
+// InDoubt returns the items that the archive may have or not.
+func (l *Ledger) InDoubt() []spool.ID {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var out []spool.ID
+	for id, d := range l.doubts {
+		if !d.since.IsZero() {
+			out = append(out, id)
+		}
+	}
+	return out
+}
+
 // line returns how an item is remembered. The content is its bytes together with what says how to read them.
 func (l *Ledger) line(it spool.Item, k kind, instance string, now time.Time) delivered {
 	l.mu.Lock()

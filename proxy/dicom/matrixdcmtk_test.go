@@ -185,7 +185,7 @@ func worklist(t *testing.T) (dir string) {
 	if err := os.Mkdir(entries, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	for name, content := range map[string]string{filepath.Join(dir, "wl.txt"): worklistEntry, filepath.Join(entries, "lockfile"): ""} {
+	for name, content := range map[string]string{filepath.Join(dir, "wl.txt"): plannedEntry, filepath.Join(entries, "lockfile"): ""} {
 		if err := os.WriteFile(name, []byte(content), 0o600); err != nil {
 			t.Fatal(err)
 		}

@@ -60,6 +60,7 @@ func (r *Router) passThrough(ctx context.Context, near net.Conn, in *ul.Incoming
 	_ = far.SetDeadline(time.Time{}) // a failing conn fails the next read anyway
 	if pdu.Type(answer[0]) == pdu.TypeAssociateAC {
 		route.Twin.caller(in.RQ.CallingAE)
+		s.down.listener = r.cfg.Orders.listen(in.RQ, answer, r.cfg.Limits.PDU)
 	}
 
 	s.run(ctx, slices.Concat(answer, reader.Buffered()))

@@ -21,6 +21,7 @@ type object struct {
 	CallingAE, CalledAE                   string
 	MoveOriginatorAE                      string
 	MoveOriginatorMessage                 uint16
+	Source, Association                   string
 }
 
 // storeWriter takes one data set. Exactly one of Commit and Abort ends it; Commit returns when the object is safe.

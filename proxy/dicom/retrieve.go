@@ -2,6 +2,7 @@ package dicom
 
 import (
 	"context"
+	"crypto/rand"
 	"fmt"
 	"slices"
 	"strings"
@@ -90,13 +91,11 @@ func (q *Querier) Get(ctx context.Context, sel Selection, classes []string, queu
 	if err := q.send(ctx, id, &set, sel.identifier()); err != nil {
 		return Retrieved{}, err
 	}
+	association := rand.Text()[:associationText]
 	p := &provider{limits: q.limits, log: q.log, a: q.a, open: func(o object) (storeWriter, error) {
 		o.CallingAE, o.CalledAE = q.calledAE, callingOr(q.cfg.CallingAE)
-		w, err := queue.Create(spool.Meta{Queue: name, Attributes: o.attributes()})
-		if err != nil {
-			return nil, err
-		}
-		return notingWriter{queueWriter{w}, func() { stored(o.SOPInstance) }}, nil
+		o.Association = association
+		return notingWriter{arrive(queue, name, o, nil), func() { stored(o.SOPInstance) }}, nil
 	}}
 	out, err := q.serveGet(ctx, p)
 	if err != nil {
@@ -107,12 +106,12 @@ func (q *Querier) Get(ctx context.Context, sel Selection, classes []string, queu
 
 // notingWriter says when an object is safe.
 type notingWriter struct {
-	queueWriter
+	*arrival
 	note func()
 }
 
 func (w notingWriter) Commit() error {
-	err := w.queueWriter.Commit()
+	err := w.arrival.Commit()
 	if err == nil {
 		w.note()
 	}

@@ -55,6 +55,8 @@ type Route struct {
 	Pledges *Pledges
 	// Rules say who may use the route.
 	Rules Rules
+	// Urgent says which objects of a Queued route pass others.
+	Urgent Urgency
 	// FarEcho, if not nil, is asked for the state of the archive when a device sends a C-ECHO to a Queued route; else the answer is the
 	// gateway's own.
 	FarEcho func(ctx context.Context, calling string) error

@@ -2,6 +2,7 @@ package dicom
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -26,7 +27,14 @@ const (
 	AttrCalledAE              = "called_ae"
 	AttrMoveOriginatorAE      = "move_originator_ae"      // only if a C-MOVE caused the C-STORE
 	AttrMoveOriginatorMessage = "move_originator_message" // decimal
+	// AttrStudyInstance, and what follows, is for people and books of the gateways. It is missing where the object does not say it early enough.
+	AttrStudyInstance = "study_instance"
+	AttrSource        = "source"      // the address that the object came from
+	AttrAssociation   = "association" // tells associations apart, no more
 )
+
+// associationText is how long an AttrAssociation is, in base32.
+const associationText = 13
 
 // DefaultHoldFor is how long a passed-through request waits for the far side: well below the 30 s that requestors usually wait.
 const DefaultHoldFor = 8 * time.Second
@@ -46,6 +54,8 @@ type RouterConfig struct {
 	Reports []string
 	// Devices, which may be nil, notes who calls, and knows who may.
 	Devices *Devices
+	// Orders, if not nil, hears what worklists that pass through say of studies.
+	Orders *Orders
 	// Log may be nil.
 	Log *slog.Logger
 	// HoldFor is how long a PassThrough route may take to connect and get its answer. 0 means DefaultHoldFor.
@@ -122,13 +132,7 @@ func (r *Router) Serve(ctx context.Context, c net.Conn) proxy.Result {
 		limits: r.cfg.Limits, log: r.cfg.Log, commitments: r.cfg.Commitments, admission: admission{twin: route.Twin, hold: route.Hold, classes: route.Rules.Classes},
 		farEcho: route.FarEcho, service: route.Service,
 		commits: commits{pledges: route.Pledges, from: from},
-		open: func(o object) (storeWriter, error) {
-			w, err := r.cfg.Queue.Create(spool.Meta{Queue: route.QueueName, Attributes: o.attributes()})
-			if err != nil {
-				return nil, err
-			}
-			return queueWriter{w}, nil
-		},
+		open:    r.enqueue(route, from),
 	}
 	return p.serve(ctx, in, res)
 }
@@ -143,12 +147,17 @@ func addressOf(c net.Conn) netip.Addr {
 	return netip.Addr{}
 }
 
-// queueWriter is a spool.Writer whose Commit returns no Item.
-type queueWriter struct{ spool.Writer }
-
-func (w queueWriter) Commit() error {
-	_, err := w.Writer.Commit()
-	return err
+// enqueue puts the objects of one association into the queue of a Route.
+func (r *Router) enqueue(route Route, from netip.Addr) func(object) (storeWriter, error) {
+	association := rand.Text()[:associationText]
+	var buffer []byte
+	return func(o object) (storeWriter, error) {
+		if buffer == nil {
+			buffer = make([]byte, 0, studyPrefix)
+		}
+		o.Source, o.Association = source(from), association
+		return arrive(route.Urgent.Queue(r.cfg.Queue), route.QueueName, o, buffer), nil
+	}
 }
 
 // attributes is what the Sink will need.
@@ -156,6 +165,12 @@ func (o object) attributes() map[string]string {
 	m := map[string]string{
 		AttrSOPClass: o.SOPClass, AttrSOPInstance: o.SOPInstance, AttrTransferSyntax: o.TransferSyntax,
 		AttrCallingAE: o.CallingAE, AttrCalledAE: o.CalledAE,
+	}
+	if o.Source != "" {
+		m[AttrSource] = o.Source
+	}
+	if o.Association != "" {
+		m[AttrAssociation] = o.Association
 	}
 	if o.MoveOriginatorAE != "" {
 		m[AttrMoveOriginatorAE] = o.MoveOriginatorAE

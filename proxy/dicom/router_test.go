@@ -136,7 +136,13 @@ func TestQueuedStore(t *testing.T) {
 		dicom.AttrSOPClass: ctStorage, dicom.AttrSOPInstance: "1.2.3.4", dicom.AttrTransferSyntax: explicit, dicom.AttrCallingAE: "CT1",
 		dicom.AttrCalledAE: "TOWPATH", dicom.AttrMoveOriginatorAE: "WS1", dicom.AttrMoveOriginatorMessage: "77",
 	}}
-	if diff := cmp.Diff(meta, items[0].Meta); diff != "" {
+	got := items[0].Meta
+	if got.Attributes[dicom.AttrSource] != "127.0.0.1" || len(got.Attributes[dicom.AttrAssociation]) != 13 {
+		t.Errorf("it came from %q, association %q", got.Attributes[dicom.AttrSource], got.Attributes[dicom.AttrAssociation])
+	}
+	delete(got.Attributes, dicom.AttrSource)
+	delete(got.Attributes, dicom.AttrAssociation)
+	if diff := cmp.Diff(meta, got); diff != "" {
 		t.Error(diff)
 	}
 }

@@ -33,8 +33,9 @@ type flow struct {
 	from, to net.Conn
 	total    int64
 	frame    frame
-	ended    bool // from has ended or failed by itself
-	broken   bool // to failed
+	listener *listener // may be nil
+	ended    bool      // from has ended or failed by itself
+	broken   bool      // to failed
 }
 
 func newSplice(near, far net.Conn, lim Limits) *splice {
@@ -137,6 +138,7 @@ func (s *splice) alive() {
 func (f *flow) note(b []byte) {
 	f.total += int64(len(b))
 	f.frame.feed(b)
+	f.listener.feed(b)
 }
 
 // frame follows a byte stream from PDU to PDU by their headers alone. It only serves to know where an A-ABORT may be put.

@@ -14,6 +14,7 @@ import (
 	"github.com/towpath/towpath/proxy/dicom/dimse"
 	"github.com/towpath/towpath/proxy/dicom/pdu"
 	"github.com/towpath/towpath/proxy/dicom/ul"
+	"github.com/towpath/towpath/proxy/spool"
 )
 
 // routed runs a Router with one route to a target of the loopback interface.
@@ -98,8 +99,8 @@ func TestDcmtkCancelsThroughUs(t *testing.T) {
 	}
 }
 
-// worklistEntry is one planned examination as a dump of dcmtk's.
-const worklistEntry = `(0008,0050) SH [ACC1]
+// plannedEntry is one planned examination as a dump of dcmtk's.
+const plannedEntry = `(0008,0050) SH [ACC1]
 (0010,0010) PN [PHANTOM^PLANNED]
 (0010,0020) LO [P1]
 (0020,000d) UI [1.2.3.4]
@@ -112,22 +113,35 @@ const worklistEntry = `(0008,0050) SH [ACC1]
 (0040,0009) SH [S1]
 (fffe,e00d) -
 (fffe,e0dd) -
+(0040,1003) SH [STAT]
 `
 
-// TestDcmtkWorklistThroughUs asks dcmtk's worklist server for what is planned.
+// TestDcmtkWorklistThroughUs asks dcmtk's worklist server for what is planned. What it calls urgent is.
 func TestDcmtkWorklistThroughUs(t *testing.T) {
 	tool(t, "wlmscpfs")
 	dir := worklist(t)
 	p := freePort(t)
 	ris := start(t, "WL", p, "wlmscpfs", "-dfp", dir, "-dfr", p)
-	address, results := routed(t, dicom.RouterConfig{}, dicom.Route{AETitle: "WL", Mode: dicom.PassThrough, Target: ris})
+	orders := dicom.NewOrders()
+	address, results := routed(t, dicom.RouterConfig{Orders: orders}, dicom.Route{AETitle: "WL", Mode: dicom.PassThrough, Target: ris})
 	out, err := run(t, "findscu", "-v", "-W", "-aet", "CT1", "-aec", "WL", "-k", "PatientName", "-k", "(0040,0100)[0].Modality=CT",
+		"-k", "StudyInstanceUID", "-k", "RequestedProcedurePriority",
 		"127.0.0.1", port(t, address))
 	if err != nil || !strings.Contains(out, "PHANTOM^PLANNED") {
 		t.Errorf("findscu -W: %v\n%s", err, out)
 	}
 	if res := <-results; res.Outcome != proxy.OutcomeDone {
 		t.Errorf("result %+v", res)
+	}
+	q := &memoryQueue{}
+	for study, want := range map[string]int{"1.2.3.4": spool.Urgent, "1.2.3.5": 0} {
+		w, err := dicom.Urgency{Orders: orders}.Queue(q).Create(spool.Meta{Attributes: map[string]string{dicom.AttrStudyInstance: study}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if it, err := w.Commit(); err != nil || it.Meta.Priority != want {
+			t.Errorf("an object of study %s has priority %d, %v", study, it.Meta.Priority, err)
+		}
 	}
 }
 

@@ -96,7 +96,7 @@ func (r *Router) storeOnce(ctx context.Context, to Route, h Header, msg []byte) 
 	case v == repeated:
 		return true, nil
 	}
-	if err := commit(r.queue, to.QueueName, id, h, msg); err != nil {
+	if err := commit(r.queue, spool.Meta{Queue: to.QueueName, Priority: to.priority(h, msg)}, id, h, msg); err != nil {
 		return false, err
 	}
 	// The queue holds the message, and so its identity, too: see Ledger.
@@ -141,10 +141,11 @@ func (r *Router) note(v verdict, service string) {
 }
 
 // commit stores a message in a queue, synced.
-func commit(q spool.Queue, name string, id identity, h Header, msg []byte) error {
-	w, err := q.Create(spool.Meta{Queue: name, Attributes: map[string]string{
+func commit(q spool.Queue, m spool.Meta, id identity, h Header, msg []byte) error {
+	m.Attributes = map[string]string{
 		AttrControlID: attribute(h.ControlID()), AttrType: h.Type(), AttrSender: h.Sender(), AttrReceiver: h.Receiver(), AttrKey: id.key.String(),
-	}})
+	}
+	w, err := q.Create(m)
 	if err != nil {
 		return fmt.Errorf("store a message: %w", err)
 	}

@@ -76,7 +76,7 @@ func (r *Returns) give(ctx context.Context, h Header, id identity, ack []byte) e
 	if err != nil {
 		return err
 	}
-	if err := commit(r.queue, name, about, ackHeader, ack); err != nil {
+	if err := commit(r.queue, spool.Meta{Queue: name}, about, ackHeader, ack); err != nil {
 		return fmt.Errorf("give an acknowledgment back: %w", err)
 	}
 	return r.ledger.add(about, nil)

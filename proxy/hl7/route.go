@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/towpath/towpath/proxy"
+	"github.com/towpath/towpath/proxy/spool"
 )
 
 // Mode is how a Route answers.
@@ -54,6 +55,8 @@ type Route struct {
 	// CommitSender and CommitTarget mean that the senders, or the far end of a PassThrough route, use commit acknowledgments (MLLP,
 	// release 2).
 	CommitSender, CommitTarget bool
+	// UrgentStat lets messages about what cannot wait, by the priority S or A in ORC-7, OBR-27 or TQ1-9, pass others of a Queued route.
+	UrgentStat bool
 }
 
 func (r Route) validate(haveQueue bool) error {
@@ -82,6 +85,14 @@ func (r Route) validate(haveQueue bool) error {
 		return fmt.Errorf("there is no mode %q; it must be %q, %q or %q", r.Mode, Queued, PassThrough, Filed)
 	}
 	return nil
+}
+
+// priority is that of a message in the route's queue.
+func (r Route) priority(h Header, msg []byte) int {
+	if r.UrgentStat && urgent(h, msg) {
+		return spool.Urgent
+	}
+	return 0
 }
 
 // destination names the route for the Ledger.

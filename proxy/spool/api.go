@@ -27,8 +27,8 @@ type Meta struct {
 	Queue string `json:"queue"`
 	// Attributes are what the Sink needs besides the payload. Keys and values together are limited to 16 KiB.
 	Attributes map[string]string `json:"attributes,omitempty"`
-	// Priority is 0 for routine up to MaxPriority for the most urgent: of a queue that is not ordered the highest come first, and within
-	// one priority the oldest. Ordered queues ignore it.
+	// Priority is 0 for routine up to MaxPriority for the most urgent: the highest come first, and within one priority the oldest. From
+	// Urgent on an item passes others also when it is carried to another gateway.
 	Priority int `json:"priority,omitempty"`
 }
 
@@ -53,6 +53,8 @@ type Item struct {
 	// Created is when Commit returned.
 	Created time.Time
 	State   State
+	// Leased means that somebody works on it: it is being delivered, or is in the hands of what sends it.
+	Leased bool
 	// Locked means that Attributes and SHA256 are encrypted and the key is not there.
 	Locked bool
 	// Attempts counts deliveries tried; LastError is why the last one failed and NotBefore when the next may start.
@@ -111,6 +113,8 @@ type QueueStats struct {
 	Bytes        int64 `json:"bytes"`
 	// Locked is how many of all these are encrypted and wait for a key, see Spool.Unlock.
 	Locked int `json:"locked,omitempty"`
+	// Urgent is how many of the Queued are.
+	Urgent int `json:"urgent,omitempty"`
 	// QueuedBytes are those of the Queued alone.
 	QueuedBytes int64  `json:"queued_bytes"`
 	Delivered   uint64 `json:"delivered"` // since the Spool was opened
@@ -138,8 +142,9 @@ type QueueStats struct {
 type Queue interface {
 	// Create starts an Item. It returns ErrFull or ErrClosed at once; it never blocks.
 	Create(m Meta) (Writer, error)
-	// Next waits for the oldest deliverable Item of one queue and leases it. In an ordered queue (see Options.Ordered) the Item at
-	// the head blocks all others until it is done or parked, and only one lease exists at a time.
+	// Next waits for the most urgent deliverable Item of one queue, of these the oldest, and leases it. After 16 urgent ones in a row a routine
+	// one has its turn. In an ordered queue (see Options.Ordered) there is no such turn, the Item at the head blocks all others until it is done or
+	// parked, and only one lease exists at a time: there a priority makes sense only for what may pass others.
 	Next(ctx context.Context, queue string) (Lease, error)
 	Stats() []QueueStats
 }

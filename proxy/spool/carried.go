@@ -9,12 +9,13 @@ import (
 
 // Carried keeps the item until Resolve says what its receiver answered. When it returns an error the item is carried, but may be queued
 // again after a restart: the far gateway must know it again by its ID and digest.
-func (l *lease) Carried(Receipt) error {
+func (l *lease) Carried(r Receipt) error {
 	if err := l.end(); err != nil {
 		return err
 	}
 	s, e := l.spool, l.entry
 	defer s.ops.Done()
+	s.tell(Change{Item: l.Item(), Step: StepCarried, Receipt: r})
 	renamed, err := s.move(e, extCarried)
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -131,12 +132,8 @@ func (s *Spool) Arrived(id ID, r Receipt) error {
 
 // arrived forgets a borrowed entry whose item is delivered.
 func (s *Spool) arrived(e *entry, r Receipt) error {
-	d, err := s.describe(e)
-	if err != nil {
-		d = description{Meta: Meta{Queue: e.queue.name, Priority: int(e.priority)}, Size: e.size, Created: e.created, locked: true}
-	}
-	s.tellDelivered(e.item(d), r)
-	err = s.erase(e)
+	s.tellDelivered(s.itemOf(e), r)
+	err := s.erase(e)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	e.releaseLocked()
@@ -156,6 +153,7 @@ func (s *Spool) reject(e *entry, cause error) error {
 	e.failedLocked(cause)
 	n := note{Attempts: e.attempts, LastError: e.lastError}
 	s.mu.Unlock()
+	s.tellOf(e, StepParked)
 	s.writeNote(e.id, n)
 	renamed, err := s.move(e, extParked)
 	s.mu.Lock()
@@ -171,6 +169,7 @@ func (s *Spool) reject(e *entry, cause error) error {
 
 // requeue queues a borrowed entry again.
 func (s *Spool) requeue(e *entry) error {
+	s.tellOf(e, StepQueued)
 	renamed, err := s.move(e, extQueued)
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -130,12 +130,13 @@ func (id ID) sequence() (uint64, bool) {
 
 // Kinds of files in the folder of items.
 const (
-	extTemporary = ".tmp"     // being written, worthless after a crash
-	extQueued    = ".item"    // StateQueued
-	extParked    = ".parked"  // StateParked
-	extCarried   = ".carried" // StateCarried
-	extNote      = ".note"    // why a parked item was parked
-	extGone      = ".gone"    // an item of the journal is forgotten, but the journal could not be written
+	extTemporary = ".tmp"      // being written, worthless after a crash
+	extQueued    = ".item"     // StateQueued
+	extParked    = ".parked"   // StateParked
+	extCarried   = ".carried"  // StateCarried
+	extNote      = ".note"     // why a parked item was parked
+	extPriority  = ".priority" // another priority than the one it came with
+	extGone      = ".gone"     // an item of the journal is forgotten, but the journal could not be written
 )
 
 func itemName(id ID, ext string) string { return itemsDir + "/" + string(id) + ext }

@@ -103,6 +103,7 @@ func (s *Spool) Hold(id ID, reason string) error {
 	}
 	defer s.ops.Done()
 	reason = limitText(reason)
+	s.tellOf(e, StepParked)
 	s.writeNote(id, note{Attempts: e.attempts, LastError: reason})
 	renamed, err := s.move(e, extParked)
 	s.mu.Lock()

@@ -35,8 +35,14 @@ type lease struct {
 	ended bool
 }
 
-// Item describes what is leased.
-func (l *lease) Item() Item { return l.item }
+// Item describes what is leased, with the priority that it has now.
+func (l *lease) Item() Item {
+	it := l.item
+	l.spool.mu.Lock()
+	defer l.spool.mu.Unlock()
+	it.Meta.Priority = int(l.entry.priority)
+	return it
+}
 
 // Open reads the payload.
 func (l *lease) Open() (io.ReadCloser, error) {
@@ -148,6 +154,12 @@ func (s *Spool) erase(e *entry) error {
 	if e.ext == extParked {
 		defer func() { _ = s.vol.remove(itemName(e.id, extNote)) }() // otherwise the next Open does it
 	}
+	s.mu.Lock()
+	moved := e.moved
+	s.mu.Unlock()
+	if moved {
+		defer func() { _ = s.vol.remove(itemName(e.id, extPriority)) }() // so, too
+	}
 	var err error
 	if e.shared {
 		err = s.eraseShared(e)
@@ -212,6 +224,7 @@ func (l *lease) Park(cause error) error {
 	n := note{Attempts: e.attempts, LastError: e.lastError}
 	s.mu.Unlock()
 
+	s.tell(Change{Item: l.Item(), Step: StepParked})
 	s.writeNote(e.id, n)
 	renamed, err := s.move(e, extParked)
 	s.mu.Lock()

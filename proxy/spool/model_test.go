@@ -122,15 +122,14 @@ func (m *machine) expected(queue string) *modelItem {
 	var best *modelItem
 	for _, it := range m.items {
 		switch {
-		case it.queue != queue || it.parked || it.carried:
-		case queue == ordered && it.notBefore.After(time.Now()):
-			return nil // the head blocks all others
-		case it.leased != nil || it.notBefore.After(time.Now()):
-		case queue == ordered:
-			return it
+		case it.queue != queue || it.parked || it.carried || it.leased != nil:
+		case queue != ordered && it.notBefore.After(time.Now()):
 		case best == nil || it.priority > best.priority:
 			best = it
 		}
+	}
+	if best != nil && best.notBefore.After(time.Now()) {
+		return nil // the head blocks all others
 	}
 	return best
 }
@@ -307,6 +306,23 @@ func (m *machine) Drop(t *rapid.T) {
 	m.remove(it)
 }
 
+// SetPriority stays below Urgent, where nothing is passed for ever: see TestRoutineHasItsTurn.
+func (m *machine) SetPriority(t *rapid.T) {
+	it := m.pick(t, "item", func(*modelItem) bool { return true })
+	p := rapid.IntRange(0, spool.Urgent-1).Draw(t, "priority")
+	err := m.spool.SetPriority(it.id, p)
+	if it.carried {
+		if !errors.Is(err, spool.ErrUnknown) {
+			t.Fatalf("SetPriority of a carried item: %v", err)
+		}
+		return
+	}
+	if err != nil {
+		t.Fatalf("SetPriority: %v", err)
+	}
+	it.priority = p
+}
+
 func (m *machine) Sleep(t *rapid.T) {
 	time.Sleep(time.Duration(rapid.IntRange(0, 25).Draw(t, "nap")) * time.Second)
 	if rapid.IntRange(0, 5).Draw(t, "long") == 0 {
@@ -432,7 +448,7 @@ func (m *machine) onDisk(t *rapid.T, folder string) (sum int64) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if !strings.HasSuffix(f.Name(), ".note") {
+		if !strings.HasSuffix(f.Name(), ".note") && !strings.HasSuffix(f.Name(), ".priority") {
 			sum += info.Size()
 		}
 	}

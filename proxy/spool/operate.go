@@ -40,6 +40,7 @@ func (s *Spool) Unpark(id ID) error {
 		return err
 	}
 	defer s.ops.Done()
+	s.tellOf(e, StepQueued)
 	renamed, err := s.move(e, extQueued)
 	if renamed {
 		_ = s.vol.remove(itemName(id, extNote)) // otherwise the next Open does it
@@ -110,6 +111,7 @@ func (s *Spool) Drop(id ID) error {
 		return err
 	}
 	defer s.ops.Done()
+	s.tellOf(e, StepDropped)
 	err = s.erase(e)
 	s.mu.Lock()
 	defer s.mu.Unlock()

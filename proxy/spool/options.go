@@ -31,7 +31,7 @@ type Options struct {
 	// MinFreeBytes is the space that must stay free on the filesystem; new items are refused a quarter earlier. Zero means
 	// DefaultMinFree, negative means none.
 	MinFreeBytes int64
-	// Ordered reports whether a queue is strictly first in, first out. It is asked once per queue. Nil means that none is.
+	// Ordered reports whether a queue is strictly first in, first out, within one priority. It is asked once per queue. Nil means that none is.
 	Ordered func(queue string) bool
 	// Backoff is the time between attempts.
 	Backoff Backoff

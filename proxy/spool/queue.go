@@ -7,13 +7,13 @@ import (
 
 // entry is what is kept in memory of one item: little, since a queue may hold hundreds of thousands. The rest is read from its file.
 type entry struct {
-	id      ID
-	queue   *queue
-	size    int64 // of the payload
-	bytes   int64 // of the file, or of the record in the journal
-	created time.Time
-	// priority is zero in an ordered queue.
+	id       ID
+	queue    *queue
+	size     int64 // of the payload
+	bytes    int64 // of the file, or of the record in the journal
+	created  time.Time
 	priority int8
+	moved    bool // priority is another than the file of the item says
 
 	ext       string // what its file is called now; differs from state only after a failed rename
 	state     State
@@ -40,7 +40,9 @@ type queue struct {
 	name    string
 	ordered bool
 	// ready is sorted by priority and id. In an ordered queue it holds all that is queued and not leased, otherwise what may be delivered now.
-	ready entryHeap
+	// passed counts urgent ones in a row.
+	ready  entryHeap
+	passed int
 	// delayed is sorted by notBefore and is empty in an ordered queue.
 	delayed entryHeap
 	// parked is sorted by id. It is there for ordered queues, where it tells what was overtaken.
@@ -66,13 +68,6 @@ type queue struct {
 	retried        uint64
 	overtook       uint64
 	lastError      string
-}
-
-// prefer notes an entry's priority, once its queue is known.
-func (e *entry) prefer(priority int) {
-	if !e.queue.ordered {
-		e.priority = int8(priority) // at most MaxPriority
-	}
 }
 
 func newQueue(name string, ordered bool) *queue {
@@ -171,7 +166,7 @@ func (q *queue) take(now time.Time) (*entry, time.Duration) {
 		}
 		return nil, 0
 	}
-	head := q.ready.list[0]
+	head := q.turn()
 	if q.ordered {
 		if q.leases > 0 || head.locked() || q.halting && q.behindParked(head) {
 			return nil, 0
@@ -180,7 +175,8 @@ func (q *queue) take(now time.Time) (*entry, time.Duration) {
 			return nil, head.notBefore.Sub(now)
 		}
 	}
-	heap.Pop(&q.ready)
+	heap.Remove(&q.ready, head.index)
+	q.took(head)
 	head.leased = true
 	q.leases++
 	return head, 0
@@ -210,6 +206,9 @@ func (q *queue) stats() QueueStats {
 		default:
 			st.Queued++
 			st.QueuedBytes += e.size
+			if e.priority >= Urgent {
+				st.Urgent++
+			}
 		}
 		if st.OldestCreated.IsZero() || e.created.Before(st.OldestCreated) {
 			st.OldestCreated = e.created

@@ -41,11 +41,14 @@ func (s *Spool) rebuild() error {
 		return err
 	}
 	foreign := 0
+	var preferred []ID
 	for _, name := range slices.Backward(names) {
 		id, ext, ours := parseName(name)
 		switch {
 		case !ours:
 			foreign++
+		case ext == extPriority:
+			preferred = append(preferred, id)
 		case ext == extTemporary:
 			err = s.vol.remove(itemsDir + "/" + name)
 		case ext == extGone:
@@ -62,6 +65,9 @@ func (s *Spool) rebuild() error {
 		if err != nil {
 			return err
 		}
+	}
+	if err := s.recoverPriorities(preferred); err != nil {
+		return err
 	}
 	if foreign > 0 {
 		s.log.Warn("files that are not of the queue lie in its directory and are left alone", "files", foreign)
@@ -94,7 +100,7 @@ func parseName(name string) (id ID, ext string, ours bool) {
 	stem, ext, _ := strings.Cut(name, ".")
 	id, ext = ID(stem), "."+ext
 	_, ours = id.sequence()
-	return id, ext, ours && (ext == extTemporary || ext == extQueued || ext == extParked || ext == extCarried || ext == extNote || ext == extGone)
+	return id, ext, ours && (ext == extTemporary || ext == extQueued || ext == extParked || ext == extCarried || ext == extNote || ext == extPriority || ext == extGone)
 }
 
 func (s *Spool) recoverItem(id ID, ext string) error {
@@ -122,11 +128,10 @@ func (s *Spool) recoverItem(id ID, ext string) error {
 
 // recoverLocked takes an item into the books.
 func (s *Spool) recoverLocked(e *entry, d description) {
-	e.size, e.created, e.queue = d.Size, d.Created, s.queueLocked(d.Queue)
+	e.size, e.created, e.queue, e.priority = d.Size, d.Created, s.queueLocked(d.Queue), int8(d.Priority)
 	if e.state == StateParked {
 		e.attempts, e.lastError = s.readNote(e.id)
 	}
-	e.prefer(d.Priority)
 	e.epoch = s.epochOfLocked(d)
 	s.countLocked(e.queue, e.bytes)
 	s.insertLocked(e)

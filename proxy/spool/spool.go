@@ -33,6 +33,8 @@ type Spool struct {
 	// sealers holds *seal.Writer between writers.
 	sealers sync.Pool
 	epochMu sync.Mutex // held while a data key is made
+	// prioritizing is held while SetPriority writes.
+	prioritizing sync.Mutex
 
 	mu          sync.Mutex
 	closed      bool
@@ -46,6 +48,7 @@ type Spool struct {
 	reserved    uint64 // sequence numbers below it may be given out
 	quarantined int
 	onDelivered func(Item, Receipt)
+	onChange    func(Change)
 	sealTo      seal.PublicKey
 	epochs      map[seal.EpochID]*epoch
 	current     *epoch // for new items
@@ -269,9 +272,10 @@ func (s *Spool) readDescription(e *entry) (description, error) {
 }
 
 func (e *entry) item(d description) Item {
+	d.Priority = int(e.priority)
 	return Item{
 		ID: e.id, Meta: d.Meta, Size: d.Size, SHA256: d.SHA256, Created: d.Created, Locked: d.locked,
-		State: e.state, Attempts: e.attempts, LastError: e.lastError, NotBefore: e.notBefore,
+		State: e.state, Leased: e.leased, Attempts: e.attempts, LastError: e.lastError, NotBefore: e.notBefore,
 	}
 }
 
@@ -330,6 +334,7 @@ func (s *Spool) tellDelivered(it Item, r Receipt) {
 	if fn != nil {
 		fn(it, r)
 	}
+	s.tell(Change{Item: it, Step: StepDelivered, Receipt: r})
 }
 
 // Usage is how much of its space a Spool takes.

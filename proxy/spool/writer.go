@@ -177,6 +177,7 @@ func (w *writer) Commit() (Item, error) {
 	if err != nil {
 		return Item{}, fmt.Errorf("commit an item: %w", full(err))
 	}
+	w.spool.tell(Change{Item: it, Step: StepTaken})
 	return it, nil
 }
 
@@ -189,9 +190,8 @@ func (w *writer) commit() (Item, error) {
 	}
 	e := &entry{
 		id: w.id, queue: w.queue, size: w.size, bytes: w.reserved, created: d.Created,
-		ext: extQueued, state: StateQueued, epoch: w.epoch, shared: w.store.file == nil,
+		ext: extQueued, state: StateQueued, epoch: w.epoch, priority: int8(d.Priority), shared: w.store.file == nil,
 	}
-	e.prefer(d.Priority)
 	if e.shared {
 		return w.commitShared(e, d)
 	}

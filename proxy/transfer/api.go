@@ -8,6 +8,8 @@ import (
 	"io"
 	"iter"
 	"time"
+
+	"github.com/towpath/towpath/proxy/spool"
 )
 
 // Limits on what one side may say to the other.
@@ -22,8 +24,8 @@ const (
 	// MaxItem is the longest payload, in bytes.
 	MaxItem = 1 << 40
 	// MaxPriority is the highest priority. From Urgent on an item uses the lane that is kept free of bulk.
-	MaxPriority = 9
-	Urgent      = 5
+	MaxPriority = spool.MaxPriority
+	Urgent      = spool.Urgent
 )
 
 // Errors that callers match.

@@ -57,6 +57,19 @@ func (o *outSession) hold(p Parcel) {
 	o.mu.Unlock()
 }
 
+// reorder sorts what is held by what the Parcels say now.
+func (o *outSession) reorder() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, x := range o.held {
+		if p := x.parcel.Item().Priority; p >= 0 && p <= MaxPriority {
+			x.item.Priority = p
+		}
+	}
+	slices.SortFunc(o.held, byTurn)
+	o.offerLocked()
+}
+
 // byTurn sorts the most urgent first, of these the oldest.
 func byTurn(a, b *outItem) int {
 	return cmp.Or(cmp.Compare(b.item.Priority, a.item.Priority), cmp.Compare(a.handle, b.handle))
@@ -65,7 +78,8 @@ func byTurn(a, b *outItem) int {
 // offerLocked offers what is held as far as there is room.
 func (o *outSession) offerLocked() {
 	for len(o.held) > 0 && !o.ended() {
-		x := o.held[0]
+		at := o.nextOfferLocked()
+		x := o.held[at]
 		if wait := time.Until(o.pause); wait > 0 {
 			o.alarmLocked(&o.feedAlarm, wait)
 			return
@@ -80,7 +94,7 @@ func (o *outSession) offerLocked() {
 		if len(o.items) >= most {
 			return
 		}
-		o.held = o.held[1:]
+		o.held = slices.Delete(o.held, at, at+1)
 		o.items[x.handle] = x
 		o.bytes += x.item.Size
 		o.out.put(offer{x.handle, x.item})

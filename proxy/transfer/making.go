@@ -23,6 +23,7 @@ type readyQueue struct {
 	queues [MaxPriority + 1][]*block
 	bytes  int // not sent yet
 	urgent int // of these, at Urgent and above
+	passed int // urgent chunks in a row
 }
 
 func (q *readyQueue) push(b *block) {
@@ -48,9 +49,25 @@ func (q *readyQueue) top() int {
 	return -1
 }
 
-// pop takes at most n bytes of the first block of the highest priority.
-func (q *readyQueue) pop(n int) chunk {
+// turn is the priority that goes next, of those of least and above; below least if there is none.
+func (q *readyQueue) turn(least int) int {
 	p := q.top()
+	if p < Urgent || least > 0 || q.passed < routineTurn {
+		return p
+	}
+	for routine := Urgent - 1; routine >= 0; routine-- {
+		if len(q.queues[routine]) > 0 {
+			return routine
+		}
+	}
+	return p
+}
+
+// pop takes at most n bytes of the first block of a priority that has one.
+func (q *readyQueue) pop(p, n int) chunk {
+	if q.passed++; p < Urgent {
+		q.passed = 0
+	}
 	b := q.queues[p][0]
 	n = min(n, len(b.data)-b.sent)
 	c := chunk{
@@ -186,6 +203,9 @@ func (o *outSession) pick() (it *outItem, block int) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	for !o.ended() {
+		if it := o.starvedLocked(); it != nil {
+			return o.workLocked(it)
+		}
 		for _, it := range o.making {
 			if !o.mayMakeLocked(it) {
 				break
@@ -193,23 +213,28 @@ func (o *outSession) pick() (it *outItem, block int) {
 			if it.opening {
 				continue
 			}
-			if it.src == nil {
-				it.opening = true
-				return it, -1
-			}
-			i := it.next
-			it.next++
-			it.working++
-			_, size := it.src.block(i)
-			o.inWork += int64(size)
-			if it.next == it.src.blocks() {
-				o.making = slices.DeleteFunc(o.making, func(x *outItem) bool { return x == it })
-			}
-			return it, i
+			return o.workLocked(it)
 		}
 		o.cond.Wait()
 	}
 	return nil, 0
+}
+
+// workLocked takes the next work on an item, see pick.
+func (o *outSession) workLocked(it *outItem) (*outItem, int) {
+	if it.src == nil {
+		it.opening = true
+		return it, -1
+	}
+	i := it.next
+	it.next++
+	it.working++
+	_, size := it.src.block(i)
+	o.inWork += int64(size)
+	if it.next == it.src.blocks() {
+		o.making = slices.DeleteFunc(o.making, func(x *outItem) bool { return x == it })
+	}
+	return it, i
 }
 
 // mayMakeLocked bounds what is made ahead of the line. Urgent items do not wait for the others' share.

@@ -221,3 +221,54 @@ func TestConfigurationsAreChecked(t *testing.T) {
 		}
 	}
 }
+
+// What is routine goes on, slowly, while there is always something urgent, whether that is offered a few at a time or all at once; and the urgent ones
+// keep their order.
+func TestRoutineIsNotStarved(t *testing.T) {
+	for _, ahead := range []int{4, 64} {
+		notStarved(t, ahead)
+	}
+}
+
+func notStarved(t *testing.T, ahead int) {
+	w := newWorld(t)
+	w.tuneOut = func(c *transfer.SenderConfig) {
+		c.Codec, c.AheadItems = nil, ahead
+		c.Schedule = transfer.Schedule{BytesPerSecond: 8 << 20}
+	}
+	const flood = 24
+	w.out.add("routine-0", noise(200, 200_000), 0)
+	w.out.add("routine-1", noise(201, 200_000), 0)
+	for i := range flood {
+		w.out.add(fmt.Sprintf("urgent-%02d", i), noise(byte(i), 1<<20), transfer.Urgent)
+	}
+	w.startReceiver()
+	w.startSender()
+	eventually(t, "all", func() bool { return w.in.count() == flood+2 })
+	w.stopOut()
+	var urgent, places []int
+	for i, id := range w.in.order {
+		n := 0
+		if _, err := fmt.Sscanf(id, "urgent-%d", &n); err == nil {
+			urgent = append(urgent, n)
+			continue
+		}
+		places = append(places, i)
+	}
+	if places[0] < 2 || places[1] > flood-4 {
+		t.Errorf("with %d ahead the routine ones came at %v of %d", ahead, places, flood+2)
+	}
+	if !nearlySorted(urgent) {
+		t.Errorf("with %d ahead the urgent ones came as %v", ahead, urgent)
+	}
+}
+
+// nearlySorted takes neighbors in another order: lanes are not in step.
+func nearlySorted(list []int) bool {
+	for i, n := range list {
+		if n < i-1 || n > i+1 {
+			return false
+		}
+	}
+	return true
+}

@@ -83,7 +83,7 @@ func (l *outLane) listen(o *outSession) error {
 	}
 }
 
-// next waits until a lane may send, and takes the most urgent chunk.
+// next waits until a lane may send, and takes the most urgent chunk, or a routine one whose turn it is.
 func (o *outSession) next(l *outLane) (chunk, bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -92,7 +92,7 @@ func (o *outSession) next(l *outLane) (chunk, bool) {
 		if l.n == 0 && (len(o.lanes) > 1 || o.opening > 0 || o.opened == 1 && o.s.cfg.Lanes > 1) {
 			least = Urgent
 		}
-		if p := o.ready.top(); p >= least {
+		if p := o.ready.turn(least); p >= least {
 			now := time.Now()
 			limit := o.s.limit()
 			wait := o.bucket.wait(limit, now)
@@ -102,7 +102,7 @@ func (o *outSession) next(l *outLane) (chunk, bool) {
 				o.pace.inflight = o.inflightLocked(now)
 				ok, wait := o.pace.room(now, p >= Urgent)
 				if ok {
-					return o.takeLocked(l, now, limit), true
+					return o.takeLocked(l, p, now, limit), true
 				}
 				if wait > 0 {
 					o.alarmLocked(&o.laneAlarm, wait)
@@ -114,14 +114,14 @@ func (o *outSession) next(l *outLane) (chunk, bool) {
 	return chunk{}, false
 }
 
-// takeLocked takes a chunk for a lane.
-func (o *outSession) takeLocked(l *outLane, now time.Time, limit int64) chunk {
+// takeLocked takes a chunk of a priority for a lane.
+func (o *outSession) takeLocked(l *outLane, p int, now time.Time, limit int64) chunk {
 	size := o.pace.chunk()
 	if limit > 0 {
 		size = min(size, max(minChunk, int(float64(limit)*burst.Seconds())))
 	}
 	o.feelLocked(now)
-	c := o.ready.pop(size)
+	c := o.ready.pop(p, size)
 	n := len(c.data)
 	o.pace.sent(n)
 	o.bucket.spend(n)

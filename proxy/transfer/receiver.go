@@ -77,6 +77,7 @@ type Receiver struct {
 	sessions map[string]*inSession // by node
 	incoming map[key]*incoming
 	waiting  []*incoming // most urgent first
+	passed   int         // urgent ones in a row that were asked for
 	used     int64       // cost of all that is not waiting
 	seq      uint64
 }

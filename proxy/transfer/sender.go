@@ -182,6 +182,16 @@ func (s *Sender) SetSchedule(sc Schedule) error {
 	return nil
 }
 
+// Reorder asks the Parcels that are not offered yet for their priority anew. What is offered already keeps the one it has.
+func (s *Sender) Reorder() {
+	s.mu.Lock()
+	o := s.session
+	s.mu.Unlock()
+	if o != nil {
+		o.reorder()
+	}
+}
+
 func (s *Sender) limit() int64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"io"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -229,5 +230,51 @@ func TestFinalOfWhatIsNotCarried(t *testing.T) {
 	}
 	if err := box.Requeue(string(c.ID)); !errors.Is(err, transfer.ErrUnknown) {
 		t.Error(err)
+	}
+}
+
+// What an operator makes urgent while it waits behind others goes next, and the others keep their order.
+func TestReorder(t *testing.T) {
+	from, to := site(t), site(t)
+	w := newWorld(t)
+	name := transfer.QueueName("pacs", "clinic")
+	w.tuneIn = func(c *transfer.ReceiverConfig) {
+		c.Inbox = transfer.NewSpoolInbox(to, func(transfer.Item) (string, error) { return name, nil }, func() []string { return []string{name} })
+	}
+	w.tuneOut = func(c *transfer.SenderConfig) {
+		c.Outbox, c.AheadItems, c.Codec = transfer.NewSpoolOutbox(from, transfer.SpoolRoute{Queue: "to.center", Service: "pacs"}), 2, nil
+		c.Schedule = transfer.Schedule{BytesPerSecond: 4 << 20}
+	}
+	var items []spool.Item
+	for i := range 8 {
+		items = append(items, put(t, from, noise(byte(i), 1<<20), 0))
+	}
+	w.startReceiver()
+	w.startSender()
+	eventually(t, "the first one there", func() bool { return stats(to, name).Queued >= 1 })
+	if err := from.SetPriority(items[7].ID, spool.Urgent); err != nil {
+		t.Fatal(err)
+	}
+	w.sender.Reorder()
+	eventually(t, "all there", func() bool { return stats(to, name).Queued == 8 })
+	w.stopOut()
+	list, err := to.List(name, 8)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var order []string
+	at := -1
+	for i, it := range list {
+		if it.Meta.Attributes[transfer.AttributeItem] == string(items[7].ID) {
+			at = i
+			if it.Meta.Priority != spool.Urgent {
+				t.Errorf("at the center it has priority %d", it.Meta.Priority)
+			}
+			continue
+		}
+		order = append(order, it.Meta.Attributes[transfer.AttributeItem])
+	}
+	if at < 1 || at > 5 || !slices.IsSorted(order) {
+		t.Errorf("the urgent one came as number %d, the others as %v", at, order)
 	}
 }

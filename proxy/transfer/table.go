@@ -87,7 +87,8 @@ func (r *Receiver) nextGrant() *incoming {
 	if len(r.waiting) == 0 || r.closed {
 		return nil
 	}
-	in := r.waiting[0]
+	at := r.turnLocked()
+	in := r.waiting[at]
 	limit := r.cfg.Memory
 	if in.item.Priority >= Urgent {
 		limit += urgentMemory
@@ -98,8 +99,19 @@ func (r *Receiver) nextGrant() *incoming {
 		}
 	}
 	r.used += in.cost
-	r.waiting = r.waiting[1:]
+	r.waiting = slices.Delete(r.waiting, at, at+1)
+	if r.passed++; in.item.Priority < Urgent {
+		r.passed = 0
+	}
 	return in
+}
+
+// turnLocked is the place of the item that is asked for next: the most urgent one, or after many of these a routine one.
+func (r *Receiver) turnLocked() int {
+	if r.passed >= routineTurn && r.waiting[0].item.Priority >= Urgent {
+		return max(0, slices.IndexFunc(r.waiting, func(in *incoming) bool { return in.item.Priority < Urgent }))
+	}
+	return 0
 }
 
 // evictLocked drops the oldest payload in memory that lost its session.

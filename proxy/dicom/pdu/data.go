@@ -2,11 +2,11 @@ package pdu
 
 import "encoding/binary"
 
-// pdvHeaderSize: item length (4), presentation context ID (1), message control header (1).
-const pdvHeaderSize = 6
+// PDVHeaderSize is what stands before a fragment: item length (4), presentation context ID (1), message control header (1), in bytes.
+const PDVHeaderSize = 6
 
 // DataOverhead is what AppendDataHeader adds to a payload: the PDU header and one PDV header.
-const DataOverhead = HeaderSize + pdvHeaderSize
+const DataOverhead = HeaderSize + PDVHeaderSize
 
 // PDV is the head of one presentation data value: a fragment of a message (PS3.8 §9.3.5.1, annex E).
 //
@@ -34,23 +34,24 @@ func MaxFragment(maxLength, own uint32) int {
 	if maxLength != 0 {
 		n = min(n, maxLength)
 	}
-	if n < pdvHeaderSize+2 {
+	if n < PDVHeaderSize+2 {
 		return 2
 	}
-	return int((n - pdvHeaderSize) &^ 1)
+	return int((n - PDVHeaderSize) &^ 1)
 }
 
 // PutDataHeader writes the twelve bytes before a fragment into b: the head of a P-DATA-TF with one PDV.
 func PutDataHeader(b []byte, v PDV) {
 	_ = b[DataOverhead-1]
 	b[0], b[1] = byte(TypeData), 0
-	binary.BigEndian.PutUint32(b[2:], v.Length+pdvHeaderSize)
+	binary.BigEndian.PutUint32(b[2:], v.Length+PDVHeaderSize)
 	binary.BigEndian.PutUint32(b[6:], v.Length+2)
 	b[10] = v.ContextID
 	b[11] = bit(v.Command) | bit(v.Last)<<1
 }
 
-func decodePDV(b [pdvHeaderSize]byte) (PDV, error) {
+// DecodePDV decodes the head of a fragment. Whether it fits its PDU is for the caller to see.
+func DecodePDV(b [PDVHeaderSize]byte) (PDV, error) {
 	n := binary.BigEndian.Uint32(b[:])
 	if n < 2 {
 		return PDV{}, invalid("a presentation data value claims %d bytes, less than its own header", n)

@@ -28,7 +28,7 @@ const (
 
 // headerSlack is how far a P-DATA-TF body may exceed MaxData. Some old toolkits take the maximum length (PS3.8 §D.1) to be about
 // the payload of a PDV and forget its six bytes of header; streaming them costs nothing.
-const headerSlack = pdvHeaderSize
+const headerSlack = PDVHeaderSize
 
 // WithDefaults returns l with zero fields replaced by their defaults.
 func (l Limits) WithDefaults() Limits {

@@ -57,8 +57,8 @@ func (r *Reader) check(h Header) error {
 			return invalid("%s of %d bytes instead of %d", h.Type, h.Length, shortBody)
 		}
 	case TypeData:
-		if h.Length < pdvHeaderSize || h.Length > r.lim.MaxData+headerSlack {
-			return invalid("%s of %d bytes; %d to %d are taken", h.Type, h.Length, pdvHeaderSize, r.lim.MaxData)
+		if h.Length < PDVHeaderSize || h.Length > r.lim.MaxData+headerSlack {
+			return invalid("%s of %d bytes; %d to %d are taken", h.Type, h.Length, PDVHeaderSize, r.lim.MaxData)
 		}
 	default:
 		return &Error{Reason: ReasonUnrecognizedPDU, Message: fmt.Sprintf("%s does not exist", h.Type)}
@@ -90,15 +90,15 @@ func (r *Reader) NextPDV() (PDV, error) {
 		return PDV{}, fmt.Errorf("%d bytes of the previous fragment are unread", r.payload)
 	case r.body == 0:
 		return PDV{}, io.EOF
-	case r.body < pdvHeaderSize:
+	case r.body < PDVHeaderSize:
 		return PDV{}, invalid("%d stray bytes at the end of a P-DATA-TF", r.body)
 	}
-	var b [pdvHeaderSize]byte
+	var b [PDVHeaderSize]byte
 	if _, err := io.ReadFull(r.r, b[:]); err != nil {
 		return PDV{}, noEOF(err)
 	}
-	r.body -= pdvHeaderSize
-	v, err := decodePDV(b)
+	r.body -= PDVHeaderSize
+	v, err := DecodePDV(b)
 	if err != nil {
 		return PDV{}, err
 	}
