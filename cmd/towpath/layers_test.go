@@ -93,6 +93,7 @@ var house = []room{
 	{"gateway/health", "", "conditions are words that every part of the box uses"},
 	{"gateway/doctor", "provisioning/wire", "a doctor is told what others have found out"},
 	{"gateway/receipts", "", "a journal keeps what it is told"},
+	{"gateway/standby", "provisioning/wire proxy", "the choice between gateways knows maps and connections, and no tunnel"},
 	{"gateway/state/tpm", "", "a key store seals bytes; whose they are is its callers' business"},
 	{"gateway", "gateway/... tunnel/... proxy/... provisioning/wire", "the daemon drives mechanisms by the contract"},
 	{"gateway/...", "gateway/... tunnel/... proxy/... provisioning/wire", "the daemon drives mechanisms by the contract"},

@@ -393,8 +393,8 @@ func TestDescription(t *testing.T) {
 			}
 		}
 	}
-	if operations != 61 {
-		t.Errorf("%d operations are described, want 61", operations)
+	if operations != 62 {
+		t.Errorf("%d operations are described, want 62", operations)
 	}
 	if bytes.Contains(doc.text, []byte(`"null"`)) {
 		t.Error("something may be null")
