@@ -21,8 +21,10 @@ import (
 	"github.com/towpath/towpath/gateway/localapi"
 	"github.com/towpath/towpath/gateway/receipts"
 	"github.com/towpath/towpath/gateway/reconcile"
+	"github.com/towpath/towpath/gateway/standby"
 	"github.com/towpath/towpath/gateway/state"
 	"github.com/towpath/towpath/provisioning/wire"
+	"github.com/towpath/towpath/proxy"
 	"github.com/towpath/towpath/proxy/dicom"
 	"github.com/towpath/towpath/proxy/spool"
 	"github.com/towpath/towpath/tunnel"
@@ -70,6 +72,8 @@ type Options struct {
 	Spool    *spool.Spool
 	// Backend says which tunnel backend Device is, and why.
 	Backend string
+	// LAN reaches the Site's devices; nil stands for this machine's own networks.
+	LAN proxy.Network
 	// LANAddress is where LAN listeners bind; the zero value means everywhere. LANAlso are further addresses, where there is one.
 	LANAddress netip.Addr
 	LANAlso    []netip.Addr
@@ -101,6 +105,8 @@ type Options struct {
 	Ways control.Ways
 	// Guard is the firewall, where Device has an interface.
 	Guard Guard
+	// Standby are the times of the choice between the gateways of a center; zero fields are the defaults.
+	Standby standby.Options
 	// Tap is the one that Device was made with; nil if it has none.
 	Tap *capture.Tap
 	Log *slog.Logger
@@ -121,11 +127,9 @@ type Gateway struct {
 	hl7      reconcile.HL7
 	lanTLS   *lanTLS
 
-	// tried is what was applied last, from triedMap, as far as possible. Both are the loop's.
-	tried    reconcile.Desired
-	triedMap wire.NetMap
-	twins    *twins
-	devices  *dicom.Devices
+	making  making
+	twins   *twins
+	devices *dicom.Devices
 
 	devicesSaving sync.Mutex // guards what follows, of devices
 	devicesSaved  int
@@ -189,6 +193,7 @@ func New(opt Options) (*Gateway, error) {
 		return nil, err
 	}
 	g.twins, g.devices = newTwins(g), openDevices(opt)
+	g.openStandby(opt.Standby)
 	if g.lanTLS, err = openLANTLS(opt); err != nil {
 		return nil, err
 	}
@@ -207,7 +212,7 @@ func New(opt Options) (*Gateway, error) {
 		}
 	}
 	g.runner = reconcile.NewRunner(reconcile.RunnerConfig{
-		Device: opt.Device, Firewall: opt.Guard.Firewall, LANNet: g.lan, OverlayNet: opt.Device, Queue: opt.Spool, HL7: g.hl7, Transfer: move, Twins: g.twins.all, Devices: g.devices, Health: &g.health,
+		Device: opt.Device, Firewall: opt.Guard.Firewall, LANNet: g.devicesNet(), OverlayNet: opt.Device, Queue: opt.Spool, HL7: g.hl7, Transfer: move, Twins: g.twins.all, Devices: g.devices, Health: &g.health,
 		LANTLS: reconcile.LANTLS{Book: g.lanTLS.book, Certificates: g.lanTLS},
 		Log:    opt.Log, OnSession: g.sessions.add,
 	})
@@ -217,6 +222,14 @@ func New(opt Options) (*Gateway, error) {
 	}
 	g.hash = held.Hash
 	return g, nil
+}
+
+// devicesNet is how the Site's devices are reached.
+func (g *Gateway) devicesNet() proxy.Network {
+	if g.opt.LAN != nil {
+		return g.opt.LAN
+	}
+	return g.lan
 }
 
 // Run works until ctx is done, then ends sessions in order and returns nil.
@@ -262,6 +275,10 @@ func (g *Gateway) Run(ctx context.Context) error {
 	group.Go(func() error { return g.spoolKeyLoop(ctx) })
 	group.Go(func() error { return g.pairLoop(ctx) })
 	group.Go(func() error {
+		g.making.keeper.Run(ctx)
+		return nil
+	})
+	group.Go(func() error {
 		return localapi.Serve(ctx, g.opt.Dir.Path(state.SocketFile), g, localapi.QueuesOf(g.opt.Spool).Telling(g.runner.Reorder))
 	})
 	err := group.Wait()
@@ -273,7 +290,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 
 // loop owns the desired state.
 func (g *Gateway) loop(ctx context.Context) error {
-	defer g.runner.Stop()
+	defer g.stopRunner()
 	retry, observe := time.NewTicker(retryEvery), time.NewTicker(observeEvery)
 	floor, look := time.NewTicker(floorEvery), time.NewTicker(lookEvery)
 	defer retry.Stop()
@@ -319,15 +336,10 @@ func (g *Gateway) apply(ctx context.Context) bool {
 	g.admit(m)
 	endpoints, complete := g.resolve(ctx, m)
 	g.aim(m, endpoints)
-	d, err := reconcile.Compile(m, reconcile.Local{
+	err := g.make(ctx, m, reconcile.Local{
 		PrivateKey: key, ListenPort: g.opt.ListenPort, MTU: g.mtu(),
 		LANAddress: g.opt.LANAddress, LANAlso: g.opt.LANAlso, Endpoints: endpoints,
 	})
-	if err == nil {
-		d.Firewall = g.rules(d, m)
-		g.tried, g.triedMap = d, m
-		err = g.applyTried(ctx)
-	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.keys.configured(time.Now())

@@ -50,7 +50,9 @@ func (g *Gateway) guard(ctx context.Context) {
 	if g.opt.Guard.Firewall == nil {
 		return
 	}
-	if err := g.runner.Guard(ctx, g.rules(g.tried, g.triedMap)); err != nil {
+	g.making.mu.Lock()
+	defer g.making.mu.Unlock()
+	if err := g.runner.Guard(ctx, g.rules(g.making.tried, g.making.triedMap)); err != nil {
 		g.opt.Log.Warn("the firewall is not as it should be", "error", err)
 	}
 }

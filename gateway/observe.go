@@ -57,6 +57,7 @@ func (g *Gateway) observe(ctx context.Context) bool {
 	g.observeDevices(m, now)
 	g.observeExpiry(m, now)
 	g.observeCarrier(now)
+	g.observeFailover(now)
 	return true
 }
 

@@ -427,11 +427,12 @@ func (b *pairing) configured() {
 	}
 }
 
-// applyTried makes true what was compiled last, with the newest preshared keys.
-func (g *Gateway) applyTried(ctx context.Context) error {
+// applyTriedLocked makes true what was compiled last, with the newest preshared keys.
+func (g *Gateway) applyTriedLocked(ctx context.Context) error {
+	k := &g.making
 	keys, change := g.pairing.current()
-	g.tried.Tunnel = reconcile.WithPairKeys(g.tried.Tunnel, g.triedMap, keys)
-	err := g.runner.Apply(ctx, g.tried)
+	k.tried.Tunnel = reconcile.WithPairKeys(k.tried.Tunnel, k.triedMap, keys)
+	err := g.runner.Apply(ctx, k.tried)
 	if g.runner.Configured() { // whatever else is wrong: a port that is taken does not keep the device from its keys
 		g.pairing.applied(change)
 	}
@@ -440,10 +441,12 @@ func (g *Gateway) applyTried(ctx context.Context) error {
 
 // rekeyPairs has the device take other preshared keys, and nothing else. It reports whether it has.
 func (g *Gateway) rekeyPairs(ctx context.Context) bool {
-	if g.triedMap.Generation == 0 {
+	g.making.mu.Lock()
+	defer g.making.mu.Unlock()
+	if g.making.triedMap.Generation == 0 {
 		return false // what could not be compiled is tried again as a whole
 	}
-	if err := g.applyTried(ctx); err != nil {
+	if err := g.applyTriedLocked(ctx); err != nil {
 		g.opt.Log.Warn("the preshared keys are not in the tunnel", "error", err)
 		return false
 	}

@@ -29,6 +29,7 @@ func (g *Gateway) Status(ctx context.Context) localapi.Status {
 		Queues: g.opt.Spool.Stats(), Spool: g.usage(), Sessions: g.sessions.list(), Services: g.services(), HL7: g.hl7.Counters.List(), DICOM: g.runner.DICOM(), Polls: g.runner.Polls(), Transfers: g.runner.Transfers(),
 		Archives: g.twins.status(m), Commitments: g.runner.Commitments(), Devices: g.devices.List(),
 	}
+	s.Standby = g.making.keeper.Status()
 	s.Firewall, s.Carrier = g.firewallStatus(ctx), g.carrierStatus()
 	dev, err := g.opt.Device.Status(ctx)
 	if err != nil {

@@ -213,7 +213,7 @@ func (t *twins) probe(ctx context.Context, a archive, twin *dicom.Twin) error {
 	}
 	began := time.Now()
 	c, err := dicom.Probe(ctx, dicom.ProbeConfig{
-		Network: t.g.lan, Target: a.target, CallingAEs: tried, CalledAE: a.ae, Also: t.also(twin), Log: t.g.opt.Log,
+		Network: t.g.devicesNet(), Target: a.target, CallingAEs: tried, CalledAE: a.ae, Also: t.also(twin), Log: t.g.opt.Log,
 	})
 	if err != nil {
 		return err

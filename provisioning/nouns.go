@@ -101,7 +101,11 @@ type Node struct {
 	// Address is the Node's fixed overlay address, within an Allocation of its Site.
 	Address netip.Addr
 	// Former is the address it had before its Site was renumbered and still answers at; the zero value outside of that time.
-	Former   netip.Addr
+	Former netip.Addr
+	// Rank is which gateway of its Site is preferred: 1 before 2, and all those before 0, which is none. Equal ones go by Address.
+	Rank int
+	// Endpoint is host:port at which a gateway is reached from outside where its Site's Endpoint is another one's; empty for none.
+	Endpoint string
 	Facts    wire.Facts
 	Enrolled time.Time
 	// LastSeen, Applied, ApplyError and Conditions are the Node's last report; LastSeen is zero before the first.

@@ -96,6 +96,7 @@ var house = []room{
 	{"gateway/pairkey", "tunnel/wgkey", "what two boxes agree on is decided by messages and time, whoever carries them"},
 	{"gateway/receipts", "", "a journal keeps what it is told"},
 	{"gateway/history", "", "a history keeps what it is told, and knows neither queues nor protocols"},
+	{"gateway/standby", "provisioning/wire proxy", "the choice between gateways knows maps and connections, and no tunnel"},
 	{"gateway/state/tpm", "", "a key store seals bytes; whose they are is its callers' business"},
 	{"gateway", "gateway/... tunnel/... proxy/... provisioning/wire", "the daemon drives mechanisms by the contract"},
 	{"gateway/...", "gateway/... tunnel/... proxy/... provisioning/wire", "the daemon drives mechanisms by the contract"},

@@ -48,7 +48,7 @@ func nodeCommand() *cli.Command {
 				})
 			},
 		},
-		nodeShowCommand(), nodeApproveCommand(), nodeRejectCommand(), nodeReplaceCommand(),
+		nodeShowCommand(), nodeApproveCommand(), nodeRejectCommand(), nodeReplaceCommand(), nodeSetCommand(),
 		nodeRotateCommand(), nodeQuarantineCommand(), nodeReadmitCommand(),
 		&cli.Command{
 			Name: "remove", Usage: "end a node's membership: every peer drops its key within seconds", ArgsUsage: "NODE", Flags: []cli.Flag{dirFlag()},

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
+	"strconv"
 	"strings"
 	"time"
 
@@ -108,6 +109,8 @@ func writeNode(w io.Writer, n adminapi.NodeDetail, now time.Time) error {
 	add("site", "", strings.TrimSpace(fmt.Sprintf("%s, %s %s", n.Site, n.SiteKind, n.SiteTitle)))
 	add("address", n.Address.String(), "in "+join(n.Prefixes))
 	add("former address", addrOf(n.Former), "")
+	add("rank", "", rankOf(n.Node))
+	add("endpoint", "", n.Endpoint)
 	add("hostname", n.Hostname, "")
 	add("model", n.Model, "")
 	add("serial", n.Serial, "")
@@ -161,6 +164,14 @@ func stateOfNode(n adminapi.Node) string {
 		s += " (since " + timeOf(n.Since) + ")"
 	}
 	return s
+}
+
+// rankOf is the rank of a gateway that has one.
+func rankOf(n adminapi.Node) string {
+	if n.Rank == 0 {
+		return ""
+	}
+	return strconv.Itoa(n.Rank)
 }
 
 func plannedLANs(lans []netip.Prefix) string {

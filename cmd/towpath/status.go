@@ -110,6 +110,9 @@ func printStatus(w io.Writer, s localapi.Status) error {
 	if err := ui.Table(w, []string{"PEER", "ENDPOINT", "WAY", "HANDSHAKE", "RECEIVED", "SENT", "POST-QUANTUM"}, rows); err != nil {
 		return err
 	}
+	if err := printStandby(w, s.Standby, now); err != nil {
+		return err
+	}
 	fmt.Fprintln(w)
 	if err := printFirewall(w, s.Firewall); err != nil {
 		return err

@@ -68,7 +68,7 @@ func tokenNewCommand() *cli.Command {
 		Name: "new", Usage: "make a token for the gateway of a site, or for its workstations",
 		Description: `The token is shown once. It works once, or --uses times. Whoever has it first gets the place, so hand it over as you would a key;
 or give --approve: then each box waits until you have compared its key on the phone ("towpath node approve"). A box that takes the place of
-another one needs the token of "towpath node replace".
+another one needs the token of "towpath node replace". A further gateway of a center needs one with --approve.
 
 Examples:
   towpath token new --site praxis-nord --ttl 7d --approve

@@ -6,6 +6,7 @@ import (
 
 	"github.com/towpath/towpath/gateway/health"
 	"github.com/towpath/towpath/gateway/reconcile"
+	"github.com/towpath/towpath/gateway/standby"
 	"github.com/towpath/towpath/proxy"
 	"github.com/towpath/towpath/proxy/dicom"
 	"github.com/towpath/towpath/proxy/hl7"
@@ -52,6 +53,8 @@ type Status struct {
 	Archives []dicom.TwinStatus `json:"archives,omitempty"`
 	// Transfers are the ways to other gateways.
 	Transfers []reconcile.TransferProgress `json:"transfers,omitempty"`
+	// Standby are the centers that have several gateways, and which of them is used.
+	Standby []standby.State `json:"standby,omitempty"`
 }
 
 // Coordinator is the state of the control channel.

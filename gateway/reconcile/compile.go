@@ -49,6 +49,8 @@ type Desired struct {
 	Polls []Poll
 	// Returns are where acknowledgments of messages go that the Site sent, in the order of the map.
 	Returns []Return
+	// Looks are what other gateways ask about, in the order of the map.
+	Looks []Look
 	// LANTLS is how the LAN is protected; nil for cleartext only.
 	LANTLS *wire.LANTLS
 	// Problems are parts of the map that make no sense by themselves and were left out.
@@ -156,6 +158,8 @@ func Compile(m wire.NetMap, l Local) (Desired, error) {
 	d.LANTLS = m.LANTLS
 	c.inbound(m.Offers)
 	d.Inbound = c.in
+	c.looks(m)
+	d.Looks = c.lookAt
 	d.Listeners, d.Deliveries, d.Polls, d.Returns, d.Problems = c.listeners, c.deliveries, c.polls, c.returns, c.problems
 	addReports(d.Listeners, m.Uses)
 	slices.SortFunc(d.Listeners, func(a, b Listener) int {
@@ -243,6 +247,7 @@ type compiler struct {
 	deliveries []Delivery
 	polls      []Poll
 	in         Inbound
+	lookAt     []Look
 	returns    []Return
 	problems   []Problem
 }

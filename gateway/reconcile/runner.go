@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/towpath/towpath/gateway/health"
+	"github.com/towpath/towpath/gateway/standby"
 	"github.com/towpath/towpath/provisioning/wire"
 	"github.com/towpath/towpath/proxy"
 	"github.com/towpath/towpath/proxy/dicom"
@@ -64,6 +65,8 @@ type Runner struct {
 
 	commitments *dicom.Commitments
 	orders      *dicom.Orders
+	// looks are what other gateways ask about.
+	looks standby.LAN
 
 	configured bool   // by the last Apply
 	site       string // only Apply and what it calls use it
@@ -117,12 +120,12 @@ func (r *Runner) Apply(ctx context.Context, d Desired) error {
 	r.cfg.Health.Keep(CodeService, codes)
 
 	if err := r.tighten(ctx, d.Firewall); err != nil {
-		return err
+		return &TunnelError{err}
 	}
 	if err := r.cfg.Device.Configure(ctx, d.Tunnel); err != nil {
 		// Without the device nothing may start: a listener that accepts what cannot leave would promise too much.
 		r.cfg.Health.Raise(CodeTunnel, health.Error, "the tunnel cannot be set up: "+err.Error(), now)
-		return fmt.Errorf("configure the tunnel: %w", err)
+		return &TunnelError{fmt.Errorf("configure the tunnel: %w", err)}
 	}
 	r.cfg.Health.Clear(CodeTunnel)
 	r.configured = true
@@ -130,6 +133,7 @@ func (r *Runner) Apply(ctx context.Context, d Desired) error {
 	r.site = d.Site
 	r.applyPledges(ctx, d.Deliveries)
 	r.applyLimits(d.Deliveries)
+	r.applyLooks(d.Looks)
 	err := r.applyInbound(d.Inbound)
 	err = errors.Join(err, r.applyListeners(ctx, r.wanted(d.Listeners)))
 	r.applyHL7(d)
@@ -293,6 +297,8 @@ func (r *Runner) plainHandler(l Listener) (proxy.Handler, error) {
 		return r.hl7Router(l)
 	case protocolTransfer:
 		return r.receiving.handler()
+	case protocolStandby:
+		return standby.Answerer{LAN: &r.looks}, nil
 	}
 	return nil, fmt.Errorf("protocol %q is not known to this build", l.Protocol)
 }
@@ -365,6 +371,7 @@ func (r *Runner) Stop() {
 	clear(r.deliveries)
 	clear(r.polls)
 	r.stopPledges()
+	r.looks.Close()
 }
 
 func (r *running) ended() bool { return isClosed(r.done) }

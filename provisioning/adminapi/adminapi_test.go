@@ -409,8 +409,8 @@ func TestDescription(t *testing.T) {
 			}
 		}
 	}
-	if operations != 62 {
-		t.Errorf("%d operations are described, want 62", operations)
+	if operations != 63 {
+		t.Errorf("%d operations are described, want 63", operations)
 	}
 	if bytes.Contains(doc.text, []byte(`"null"`)) {
 		t.Error("something may be null")

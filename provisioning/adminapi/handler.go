@@ -46,6 +46,7 @@ func Handler(c *coordinator.Coordinator, actor func(*http.Request) string, log *
 	s.devices()
 	s.grants()
 	s.nodes()
+	s.nodePlaces()
 	s.members()
 	s.peers()
 	s.events()

@@ -40,6 +40,10 @@ func exerciseKeys(t *testing.T, c *adminapi.Client, n *provisioningtest.Network)
 	if err := c.CancelRotation(ctx, id); err != nil || find().Rotate != "" {
 		t.Errorf("the change is canceled with %v: %+v", err, find())
 	}
+	rank, endpoint := 2, "b.example.net:51820"
+	if err := c.PlaceNode(ctx, id, adminapi.NodePlace{Rank: &rank, Endpoint: &endpoint}); err != nil || find().Rank != 2 || find().Endpoint != endpoint {
+		t.Errorf("%+v, %v", find(), err)
+	}
 	if err := c.QuarantineNode(ctx, id, "stolen"); err != nil || find().State != "quarantined" || find().Reason != "stolen" {
 		t.Errorf("quarantined with %v: %+v", err, find())
 	}

@@ -25,6 +25,8 @@ type Node struct {
 	Rotate    string     `json:"rotate,omitempty" doc:"how far a change of its key is: make, wait or turn"`
 	Address   netip.Addr `json:"address"`
 	Former    netip.Addr `json:"former,omitzero" doc:"address before its site was renumbered, at which it still answers"`
+	Rank      int        `json:"rank,omitempty" doc:"place of a gateway among those of its site, 1 for the preferred one; 0 stands behind all ranks"`
+	Endpoint  string     `json:"endpoint,omitempty" doc:"where a gateway is reached that is not at its site's endpoint"`
 	Enrolled  time.Time  `json:"enrolled"`
 	Online    bool       `json:"online"`
 	LastSeen  time.Time  `json:"last_seen,omitzero" doc:"when the last report came"`
@@ -112,7 +114,7 @@ func nodeView(n coordinator.NodeInfo) Node {
 	v := Node{
 		ID: string(n.ID), Site: n.SiteName, Kind: string(n.Kind), Name: n.Name, PublicKey: n.PublicKey.String(), KeyPrint: wire.KeyPrint(n.PublicKey),
 		State: n.State.String(), Reason: n.Reason, Since: n.Since, Rotate: string(n.Rotate), Address: n.Address, Former: n.Former,
-		Enrolled: n.Enrolled, Online: n.Online, LastSeen: n.LastSeen, Desired: n.Desired, Applied: n.Applied, BehindSince: n.BehindSince, ApplyError: n.ApplyError,
+		Rank: n.Rank, Endpoint: n.Endpoint, Enrolled: n.Enrolled, Online: n.Online, LastSeen: n.LastSeen, Desired: n.Desired, Applied: n.Applied, BehindSince: n.BehindSince, ApplyError: n.ApplyError,
 		Hostname: n.Facts.Hostname, Serial: n.Facts.Serial, Model: n.Facts.Model, Version: n.Facts.Version, LANs: list(n.Facts.LANs),
 		Conditions: make([]Condition, 0, len(n.Conditions)), Queues: make([]Queue, 0, len(n.Queues)),
 	}

@@ -217,7 +217,7 @@ func (tx *planTx) makeNode(t provisioning.Token, req wire.EnrollRequest, n provi
 	if err := fitsPlan(tx, req.Facts); err != nil {
 		return n, err
 	}
-	if err := roomFor(tx, site, t.Kind); err != nil {
+	if err := roomFor(tx, site, t); err != nil {
 		return n, err
 	}
 	if n.Address, err = tx.addressFor(site, t.Kind, t.Address); err != nil {
@@ -243,25 +243,36 @@ func clockDetail(req wire.EnrollRequest, at time.Time) string {
 	return ""
 }
 
-// roomFor refuses a second gateway: what a Site offers is at one of its Nodes.
-func roomFor(tx store.Tx, site provisioning.Site, kind wire.NodeKind) error {
-	if kind != wire.Gateway {
+// maxGateways is how many gateways a center may have: clinics keep sessions to all.
+const maxGateways = 8
+
+// roomFor refuses a second gateway at a clinic, where what the Site offers is at one of its Nodes. A center may have further ones, each of which
+// somebody has to approve: a box that was set up anew by mistake looks like one.
+func roomFor(tx store.Tx, site provisioning.Site, t provisioning.Token) error {
+	if t.Kind != wire.Gateway {
 		return nil
 	}
 	nodes, err := tx.Nodes().List()
 	if err != nil {
 		return fmt.Errorf("read the nodes: %w", err)
 	}
+	gateways := 0
 	for _, n := range nodes {
-		if n.Site != site.ID || n.Kind != kind {
+		if n.Site != site.ID || n.Kind != t.Kind {
 			continue
 		}
 		if n.State == provisioning.NodeWaiting {
 			return provisioning.Errorf(provisioning.Conflict, "another box is there for site %s already, %s, and %s", site.Name, n.ID, n.Reason).
 				WithHint("if it is the wrong one, the center rejects it: \"towpath node reject %s\"", n.ID)
 		}
-		return provisioning.Errorf(provisioning.Conflict, "site %s has a %s already, %s", site.Name, n.Kind, n.ID).
-			WithHint("if this box shall take its place, ask the center for the token of \"towpath node replace %s\"", n.ID)
+		if gateways++; site.Kind == wire.Center && t.Approval && gateways < maxGateways {
+			continue
+		}
+		hint := "if this box shall take its place, ask the center for the token of \"towpath node replace %s\""
+		if site.Kind == wire.Center {
+			hint += "; if it shall be a further gateway of the center, of at most 8, for one of \"towpath token new --site " + site.Name + " --approve\""
+		}
+		return provisioning.Errorf(provisioning.Conflict, "site %s has a %s already, %s", site.Name, n.Kind, n.ID).WithHint(hint, n.ID)
 	}
 	return nil
 }

@@ -102,6 +102,15 @@ func TestEnrollRefusals(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	n.Center(t, "lab", "192.0.2.9:51820")
+	n.Node(t, "lab")
+	approved := func(site string) wire.Token {
+		_, token, err := n.CreateToken(t.Context(), provisioningtest.Actor, coordinator.NewToken{Site: site, Approval: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return token
+	}
 	revoked := n.Token(t, "b")
 	if err := n.RevokeToken(t.Context(), provisioningtest.Actor, provisioning.TokenID(revoked.ID)); err != nil {
 		t.Fatal(err)
@@ -119,18 +128,20 @@ func TestEnrollRefusals(t *testing.T) {
 		code  provisioning.Code
 		says  []string
 	}{
-		"unknown token":     {unknown, nil, provisioning.Denied, []string{"this token is not known here"}},
-		"wrong secret":      {forged, nil, provisioning.Denied, []string{"this token is not known here"}},
-		"no secret":         {n.Token(t, "b"), func(r *wire.EnrollRequest) { r.Secret = nil }, provisioning.Denied, nil},
-		"long secret":       {n.Token(t, "b"), func(r *wire.EnrollRequest) { r.Secret = append(r.Secret, 0) }, provisioning.Denied, nil},
-		"revoked":           {revoked, nil, provisioning.Denied, []string{"was withdrawn on"}},
-		"LAN in the pool":   {n.Token(t, "b"), lan("10.201.5.0/24"), provisioning.Conflict, []string{"10.201.5.0/24", "10.201.0.0/16", "own LAN"}},
-		"LAN over the pool": {n.Token(t, "b"), lan("10.0.0.7/8"), provisioning.Conflict, []string{"10.0.0.0/8", "10.201.0.0/16"}},
-		"site is taken":     {n.Token(t, "a"), nil, provisioning.Conflict, []string{"site a has a gateway already", string(first.ID)}},
-		"key is taken":      {n.Token(t, "c"), func(r *wire.EnrollRequest) { r.PublicKey = firstKey }, provisioning.Conflict, []string{"key of this box"}},
-		"no key":            {n.Token(t, "c"), func(r *wire.EnrollRequest) { r.PublicKey = wgkey.PublicKey{} }, provisioning.Invalid, nil},
-		"the hub's key":     {n.Token(t, "c"), func(r *wire.EnrollRequest) { r.PublicKey = n.Keys.HubPublicKey() }, provisioning.Invalid, nil},
-		"newer box":         {n.Token(t, "c"), func(r *wire.EnrollRequest) { r.Format = wire.Format + 1 }, provisioning.Invalid, []string{"update the coordinator"}},
+		"unknown token":               {unknown, nil, provisioning.Denied, []string{"this token is not known here"}},
+		"wrong secret":                {forged, nil, provisioning.Denied, []string{"this token is not known here"}},
+		"no secret":                   {n.Token(t, "b"), func(r *wire.EnrollRequest) { r.Secret = nil }, provisioning.Denied, nil},
+		"long secret":                 {n.Token(t, "b"), func(r *wire.EnrollRequest) { r.Secret = append(r.Secret, 0) }, provisioning.Denied, nil},
+		"revoked":                     {revoked, nil, provisioning.Denied, []string{"was withdrawn on"}},
+		"LAN in the pool":             {n.Token(t, "b"), lan("10.201.5.0/24"), provisioning.Conflict, []string{"10.201.5.0/24", "10.201.0.0/16", "own LAN"}},
+		"LAN over the pool":           {n.Token(t, "b"), lan("10.0.0.7/8"), provisioning.Conflict, []string{"10.0.0.0/8", "10.201.0.0/16"}},
+		"site is taken":               {n.Token(t, "a"), nil, provisioning.Conflict, []string{"site a has a gateway already", string(first.ID)}},
+		"further gateway of a clinic": {approved("a"), nil, provisioning.Conflict, []string{"site a has a gateway already"}},
+		"further gateway of a center, without approval": {n.Token(t, "lab"), nil, provisioning.Conflict, []string{"site lab has a gateway already", "--approve"}},
+		"key is taken":  {n.Token(t, "c"), func(r *wire.EnrollRequest) { r.PublicKey = firstKey }, provisioning.Conflict, []string{"key of this box"}},
+		"no key":        {n.Token(t, "c"), func(r *wire.EnrollRequest) { r.PublicKey = wgkey.PublicKey{} }, provisioning.Invalid, nil},
+		"the hub's key": {n.Token(t, "c"), func(r *wire.EnrollRequest) { r.PublicKey = n.Keys.HubPublicKey() }, provisioning.Invalid, nil},
+		"newer box":     {n.Token(t, "c"), func(r *wire.EnrollRequest) { r.Format = wire.Format + 1 }, provisioning.Invalid, []string{"update the coordinator"}},
 	} {
 		before := lastEvent(t, n).Seq
 		box := n.Box(t)
@@ -151,7 +162,7 @@ func TestEnrollRefusals(t *testing.T) {
 		}
 	}
 	nodes, err := n.Nodes(t.Context())
-	if err != nil || len(nodes) != 1 {
+	if err != nil || len(nodes) != 2 {
 		t.Errorf("after all refusals there are %d nodes (%v)", len(nodes), err)
 	}
 }

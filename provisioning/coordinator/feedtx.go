@@ -53,6 +53,11 @@ func (g fedNodes) Readdress(id provisioning.NodeID, address, former netip.Addr) 
 	return g.Nodes.Readdress(id, address, former)
 }
 
+func (g fedNodes) Place(id provisioning.NodeID, rank int, endpoint string) error {
+	g.t.nodes[id] = true
+	return g.Nodes.Place(id, rank, endpoint)
+}
+
 func (g fedNodes) SetState(id provisioning.NodeID, s provisioning.NodeState, reason string, since time.Time) error {
 	g.t.nodes[id] = true
 	return g.Nodes.SetState(id, s, reason, since)

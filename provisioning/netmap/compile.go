@@ -2,6 +2,7 @@ package netmap
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -49,6 +50,7 @@ func (x *Index) Compile(id provisioning.NodeID, now, expires time.Time) (wire.Ne
 		Peers:   x.peers(node, home),
 		Offers:  x.offers(node, home),
 		Uses:    x.uses(node, home),
+		Shared:  x.shared(node, home),
 	}
 	if node.Kind == wire.Gateway {
 		m.LANTLS = home.LANTLS
@@ -58,7 +60,7 @@ func (x *Index) Compile(id provisioning.NodeID, now, expires time.Time) (wire.Ne
 	}
 	x.addRelaying(&m)
 	m.Hub.Endpoints, m.Hub.URLs, m.Hub.Seal = slices.Clone(m.Hub.Endpoints), slices.Clone(m.Hub.URLs), slices.Clone(m.Hub.Seal)
-	if err := checkDisjoint(m); err != nil {
+	if err := errors.Join(checkDisjoint(m), checkShared(m)); err != nil {
 		return wire.NetMap{}, fmt.Errorf("node %s: %w", id, err)
 	}
 	if node.Kind == wire.Gateway {
@@ -101,7 +103,7 @@ func (x *Index) peers(node provisioning.Node, home *site) []wire.Peer {
 			}
 		}
 	}
-	called := node.Kind == wire.Gateway && home.Endpoint != ""
+	called := home.endpoint(&node) != ""
 	var peers []wire.Peer
 	for id := range linked {
 		far, _ := x.sites.get(id)
@@ -123,8 +125,8 @@ func (x *Index) peers(node provisioning.Node, home *site) []wire.Peer {
 			if used[id] && n.ID == front.ID {
 				p.AllowedIPs = append(p.AllowedIPs, far.extras...)
 			}
-			if far.Endpoint != "" && n.Kind == wire.Gateway {
-				p.Endpoints = []string{far.Endpoint}
+			if endpoint := far.endpoint(n); endpoint != "" {
+				p.Endpoints = []string{endpoint}
 				if !called {
 					p.Keepalive = int(wire.NodeKeepalive / time.Second)
 				}
@@ -170,7 +172,7 @@ func (x *Index) offers(node provisioning.Node, home *site) []wire.Offer {
 			o.Receiver, o.Mode, o.HL7 = v.Receiver, v.Mode, v.HL7
 		}
 		o.DICOM = v.DICOM
-		if node.ID == front.ID {
+		if node.ID == front.ID || home.shares() {
 			o.Also = slices.Clone(v.places)
 		}
 		offers = append(offers, o)
@@ -206,7 +208,7 @@ func (x *Index) uses(node provisioning.Node, home *site) []wire.Use {
 			Receiver: v.Receiver,
 			HL7:      v.HL7,
 			Address:  v.at(front, node.Address),
-			Poll:     u.poll,
+			Poll:     home.polls(node, u),
 			DICOM:    v.DICOM,
 			Queue:    v.Queue,
 		})

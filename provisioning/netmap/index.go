@@ -197,20 +197,6 @@ func (x *Index) Snapshot() Snapshot {
 	return s
 }
 
-// front is the node of a site that stands for all of it: its first gateway by address. The services' own addresses and the mapped prefixes
-// lead to it alone, since WireGuard gives a prefix to one peer.
-func (s *site) front() (provisioning.Node, bool) {
-	if s == nil {
-		return provisioning.Node{}, false
-	}
-	for _, n := range s.nodes {
-		if n.Kind == wire.Gateway {
-			return *n, true
-		}
-	}
-	return provisioning.Node{}, false
-}
-
 // claims are what only one may have, by who has it: of a Sound Index only.
 type claims struct {
 	complete bool

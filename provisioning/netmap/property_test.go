@@ -67,6 +67,8 @@ func genSnapshot() *rapid.Generator[netmap.Snapshot] {
 				PublicKey: wgkey.PublicKey{byte(i + 1)}, Address: netip.AddrFrom4([4]byte{10, 0, byte(home + 1), byte(i + 1)}),
 			}
 			n.Kind = rapid.SampledFrom([]wire.NodeKind{wire.Gateway, wire.Gateway, wire.Workstation, wire.Unmanaged, wire.Relay}).Draw(t, "node kind")
+			n.Rank = rapid.IntRange(0, 2).Draw(t, "rank")
+			n.Endpoint = rapid.SampledFrom([]string{"", "", "node:1"}).Draw(t, "endpoint")
 			if rare("odd kind") {
 				n.Kind = "printer"
 			}

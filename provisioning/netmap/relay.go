@@ -94,9 +94,6 @@ func (x *Index) granted() int {
 	return n
 }
 
-// callable reports whether a node of a site has an endpoint of its own.
-func (s *site) callable(n *provisioning.Node) bool { return n.Kind == wire.Gateway && s.Endpoint != "" }
-
 // addRelaying adds to a map what its Node has to do with relays.
 func (x *Index) addRelaying(m *wire.NetMap) {
 	if m.Self.Kind == wire.Relay && x.inService(provisioning.NodeID(m.Self.Node)) {
@@ -123,20 +120,22 @@ func (x *Index) RelayingWith(carried map[wgkey.PublicKey]bool) wire.RelayTable {
 	members := map[provisioning.NodeID]bool{}
 	for _, v := range x.services.all() {
 		owner, ok := x.sites.get(v.Site)
-		if !ok || owner.Endpoint != "" && len(carried) == 0 {
+		if !ok {
+			continue
+		}
+		gateways := slices.DeleteFunc(owner.gateways(), func(g *provisioning.Node) bool { return owner.endpoint(g) != "" && len(carried) == 0 })
+		if len(gateways) == 0 {
 			continue
 		}
 		for id := range v.users.all() {
 			user, _ := x.sites.get(id)
-			for _, g := range owner.nodes {
-				if g.Kind != wire.Gateway {
-					continue
-				}
+			for _, g := range gateways {
+				called := owner.endpoint(g) != ""
 				for _, n := range user.nodes {
 					if n.ID == g.ID || !mayUse(n.Kind, id == owner.ID) {
 						continue
 					}
-					if (owner.Endpoint != "" || user.callable(n)) && !isCarried(g) && !isCarried(n) {
+					if (called || user.endpoint(n) != "") && !isCarried(g) && !isCarried(n) {
 						continue
 					}
 					pairs[pair{min(g.ID, n.ID), max(g.ID, n.ID)}] = true

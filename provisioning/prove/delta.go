@@ -44,11 +44,12 @@ type nodeKey struct {
 	rotate             wire.RotateStep
 	address, former    netip.Addr
 	mapped             string
-	member             string
+	rank               int
+	endpoint, member   string
 }
 
 func nodeKeyOf(n Node) nodeKey {
-	k := nodeKey{n.ID, n.Site, n.Kind, n.PublicKey, n.NextKey, n.Rotate, n.Address, n.Former, joined(n.Mapped), ""}
+	k := nodeKey{n.ID, n.Site, n.Kind, n.PublicKey, n.NextKey, n.Rotate, n.Address, n.Former, joined(n.Mapped), n.Rank, n.Endpoint, ""}
 	if n.Member != nil {
 		k.member = fmt.Sprintf("%q %q", n.Member.Payload, n.Member.Signature)
 	}

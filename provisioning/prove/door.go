@@ -59,15 +59,14 @@ func (p *Prover) proveOffers(r *report, d Node, s *mapState) {
 	r.at.Service = ""
 }
 
-// proveAlso holds that the further places of an offer are where the service's own address or a mapping of its site puts it, at the one node
-// to which these lead.
+// proveAlso holds that the further places of an offer are where the service's own address or a mapping of its site puts it, at the nodes
+// to which these may lead.
 func (p *Prover) proveAlso(r *report, d Node, o wire.Offer, v Service) {
 	if len(o.Also) == 0 && !v.Address.IsValid() {
 		return
 	}
 	places := p.places(v)
-	front, ok := p.front(d.Site)
-	ok = ok && front.ID == d.ID
+	ok := p.holds(d)
 	for _, a := range o.Also {
 		if !ok || !slices.Contains(places, a) {
 			r.at.Prefix = a.String()

@@ -42,7 +42,7 @@ func Export(s netmap.Snapshot, hub []provisioning.Node) Input {
 		}
 		n := Node{
 			ID: string(v.ID), Kind: v.Kind, Site: name(string(v.Site)), PublicKey: v.PublicKey, Rotate: v.Rotate, NextKey: v.NextKey,
-			Member: v.Member, Address: v.Address, Former: v.Former,
+			Member: v.Member, Address: v.Address, Former: v.Former, Rank: v.Rank, Endpoint: v.Endpoint,
 		}
 		if n.Kind == wire.Gateway {
 			n.Kind = ""
@@ -84,14 +84,14 @@ func entryOf(r provisioning.Range, owner string) plandoc.Entry {
 	return e
 }
 
-// fronts are the first gateways by address.
+// fronts are the preferred gateways.
 func fronts(nodes []provisioning.Node) map[provisioning.SiteID]provisioning.Node {
 	out := make(map[provisioning.SiteID]provisioning.Node, len(nodes))
 	for _, n := range nodes {
 		if n.Kind != wire.Gateway {
 			continue
 		}
-		if first, ok := out[n.Site]; !ok || n.Address.Less(first.Address) {
+		if first, ok := out[n.Site]; !ok || prefer(n.Rank, n.Address, first.Rank, first.Address) < 0 {
 			out[n.Site] = n
 		}
 	}

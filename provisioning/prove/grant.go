@@ -1,6 +1,7 @@
 package prove
 
 import (
+	"net/netip"
 	"slices"
 	"strconv"
 
@@ -69,7 +70,24 @@ func (p *Prover) broken(n Node, v Service) (why string, called bool) {
 	if len(peers) != 1 || to.Addr() == near.m.Hub.Address || slices.Contains(near.own(), to.Addr()) {
 		return to.Addr().String() + " is not an allowed IP of exactly one peer", false
 	}
-	peer := near.m.Peers[peers[0]]
+	first := near.m.Peers[peers[0]]
+	if why, called = p.offered(n, near, v, first, to); why != "" {
+		return why, false
+	}
+	for id, place := range p.further(near, v, to, first.Node) {
+		i := slices.IndexFunc(near.m.Peers, func(o wire.Peer) bool { return o.Node == id })
+		if i < 0 {
+			return "its further gateway " + id + " is no peer", false
+		}
+		if why, _ := p.offered(n, near, v, near.m.Peers[i], place); why != "" {
+			return why, false
+		}
+	}
+	return "", called
+}
+
+// offered is broken for one peer and the place where it has the service.
+func (p *Prover) offered(n Node, near *mapState, v Service, peer wire.Peer, to netip.AddrPort) (why string, called bool) {
 	far := p.soleMap(peer.Node)
 	switch {
 	case far == nil:

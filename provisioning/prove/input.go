@@ -85,13 +85,16 @@ type Node struct {
 	// Former is a second address while the Site is renumbered.
 	Former netip.Addr `json:"former,omitzero"`
 	// Mapped are prefixes that lead to the Site's LAN through this Node, see ipam.Mapping: the mapped allocations of the Site, all at its
-	// front, the first by address of its gateways that the hub holds.
+	// front, the preferred one of its gateways that the hub holds. The others of a center answer for them, too, see wire.Shared.
 	Mapped []netip.Prefix `json:"mapped,omitempty"`
+	// Rank is the place of a gateway among those of its Site, 0 behind all others. Endpoint is as Hub.Endpoints.
+	Rank     int    `json:"rank,omitempty"`
+	Endpoint string `json:"endpoint,omitempty"`
 }
 
 func (n Node) equal(o Node) bool {
 	return n.ID == o.ID && n.Kind == o.Kind && n.Site == o.Site && n.PublicKey == o.PublicKey && n.Rotate == o.Rotate && n.NextKey == o.NextKey &&
-		n.Address == o.Address && n.Former == o.Former && slices.Equal(n.Mapped, o.Mapped) && sameMember(n.Member, o.Member)
+		n.Address == o.Address && n.Former == o.Former && n.Rank == o.Rank && n.Endpoint == o.Endpoint && slices.Equal(n.Mapped, o.Mapped) && sameMember(n.Member, o.Member)
 }
 
 func sameMember(a, b *wire.SignedMember) bool {

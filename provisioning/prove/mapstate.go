@@ -106,7 +106,7 @@ func changesOf(a, b *mapState) changes {
 	c := changes{keys: map[wgkey.PublicKey]bool{}, services: map[string]bool{}, grants: map[grantKey]bool{}}
 	before, after := a.m.Self, b.m.Self
 	before.Member, after.Member = nil, nil
-	if before != after || a.m.Hub.Address != b.m.Hub.Address || !sameDoors(a.m.Offers, b.m.Offers) {
+	if before != after || a.m.Hub.Address != b.m.Hub.Address || !sameDoors(a.m.Offers, b.m.Offers) || !slices.EqualFunc(a.m.Shared, b.m.Shared, sameShared) {
 		c.all = true
 		return c
 	}
@@ -176,4 +176,8 @@ func sameDoors(a, b []wire.Offer) bool {
 	return slices.EqualFunc(a, b, func(x, y wire.Offer) bool {
 		return x.Port == y.Port && x.Service == y.Service && slices.Equal(x.Also, y.Also)
 	})
+}
+
+func sameShared(a, b wire.Shared) bool {
+	return a.Site == b.Site && slices.Equal(a.Gateways, b.Gateways) && slices.Equal(a.Prefixes, b.Prefixes)
 }

@@ -302,7 +302,7 @@ func placeMutants() map[string]mutant {
 			m.Offers[0].Also = append(m.Offers[0].Also, netip.AddrPortFrom(m.Self.Address, m.Offers[1].Port))
 		}),
 		"also at another node": func(t *rapid.T, in *prove.Input) bool {
-			m := pick(t, in.Maps, func(m wire.NetMap) bool { return slices.ContainsFunc(m.Offers, also) })
+			m := pick(t, in.Maps, func(m wire.NetMap) bool { return m.Self.SiteKind == wire.Clinic && slices.ContainsFunc(m.Offers, also) })
 			if m == nil {
 				return false
 			}
@@ -338,7 +338,10 @@ func placeMutants() map[string]mutant {
 			for i := range in.Maps {
 				for j := range in.Maps[i].Offers {
 					if o := &in.Maps[i].Offers[j]; o.Service == v.Name && also(*o) {
-						o.Also, box = nil, in.Maps[i].Self.Address
+						o.Also = nil
+						if preferred(in.Maps[i]) {
+							box = in.Maps[i].Self.Address
+						}
 					}
 				}
 			}
@@ -359,15 +362,10 @@ func placeMutants() map[string]mutant {
 			u.Address = netip.AddrPortFrom(netip.MustParseAddr("10.72.0.1"), u.Address.Port())
 		}),
 		"also dropped, though used": func(t *rapid.T, in *prove.Input) bool {
-			used := func(p netip.AddrPort) bool {
-				return slices.ContainsFunc(in.Maps, func(m wire.NetMap) bool {
-					return slices.ContainsFunc(m.Uses, func(u wire.Use) bool { return u.Address == p })
-				})
-			}
 			for i := range in.Maps {
 				for j := range in.Maps[i].Offers {
 					o := &in.Maps[i].Offers[j]
-					if k := slices.IndexFunc(o.Also, used); k >= 0 {
+					if k := slices.IndexFunc(o.Also, func(p netip.AddrPort) bool { return usedAt(in, p) }); k >= 0 {
 						o.Also = slices.Delete(slices.Clone(o.Also), k, k+1)
 						return true
 					}

@@ -343,6 +343,7 @@ func mutants() map[string]mutant {
 	maps.Copy(all, planMutants())
 	maps.Copy(all, placeMutants())
 	maps.Copy(all, memberMutants())
+	maps.Copy(all, sharedMutants())
 	return all
 }
 

@@ -262,6 +262,7 @@ func (p *Prover) proveMap(r *report, d Node, s *mapState) {
 	p.provePeers(r, d, s)
 	p.proveOffers(r, d, s)
 	p.proveUses(r, d, s)
+	p.proveShared(r, d, s)
 }
 
 // provePeers holds that the peers are exactly those that the grants of the node's site make, each with its own keys and prefixes.

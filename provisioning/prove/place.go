@@ -9,14 +9,11 @@ import (
 
 // front is the gateway to which all leads that leads to a site, but for its other nodes' own addresses.
 func (p *Prover) front(site string) (Node, bool) {
-	var first Node
-	found := false
-	for _, n := range p.gatewaysOf(site) {
-		if len(p.hubPeers[n.PublicKey]) > 0 && (!found || n.Address.Less(first.Address)) {
-			first, found = n, true
-		}
+	all := p.ranked(site)
+	if len(all) == 0 {
+		return Node{}, false
 	}
-	return first, found
+	return all[0], true
 }
 
 // mappings are those of a site. The caller must not change them.
@@ -75,8 +72,8 @@ func (p *Prover) places(v Service) []netip.AddrPort {
 
 // isAt reports whether a service may be at a place, according to its site.
 func (p *Prover) isAt(v Service, place netip.AddrPort) bool {
-	return place.Port() == v.Port && slices.ContainsFunc(p.gatewaysOf(v.Site), func(n Node) bool { return n.Address == place.Addr() }) ||
-		slices.Contains(p.places(v), place)
+	front, ok := p.front(v.Site)
+	return ok && place == netip.AddrPortFrom(front.Address, v.Port) || slices.Contains(p.places(v), place)
 }
 
 // allowed are the prefixes that a node must be allowed on another: its own, and the extras of its site if it is the front and the other

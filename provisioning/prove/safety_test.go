@@ -15,7 +15,7 @@ func TestSafety(t *testing.T) {
 	harmless := []string{
 		"a workstation's use dropped", "also dropped, though used", "boxes are mapped", "grant doubled", "hub's former dropped", "hub's next key dropped", "map dropped", "mapped forgotten",
 		"offer dropped", "offer's from one", "own address not offered", "own address not offered, and not used", "peer dropped", "peer's addresses gone", "peer's mapped dropped", "peer's next key dropped",
-		"use dropped",
+		"use dropped", "shared dropped", "shared is less", "used place missing at the second",
 	}
 	// What these do depends on the network.
 	either := []string{"hub peer dropped", "peer's mapped at another peer", "service dropped", "node's next key is another's", "node's next key is the hub's"}

@@ -166,6 +166,10 @@ func members(t *rapid.T, s *netmap.Snapshot) {
 		if !strings.HasSuffix(string(n.ID), "-0") || n.Kind != wire.Gateway {
 			n.State = rapid.SampledFrom([]provisioning.NodeState{"", "", "", provisioning.NodeWaiting, provisioning.NodeQuarantined}).Draw(t, "state")
 		}
+		if n.Kind == wire.Gateway {
+			n.Rank = rapid.IntRange(0, 2).Draw(t, "rank")
+			n.Endpoint = rapid.SampledFrom([]string{"", "", "a.example.net:51820"}).Draw(t, "endpoint")
+		}
 		n.Member = rapid.SampledFrom([]*wire.SignedMember{nil, {Payload: []byte(n.ID)}}).Draw(t, "signed")
 	}
 }

@@ -91,6 +91,8 @@ type Nodes interface { //nolint:interfacebloat // a noun with a life of its own;
 	Report(provisioning.Node) error
 	// Readdress writes Address and Former only; ErrExists if another Node has either, in either role. The zero Former is none.
 	Readdress(id provisioning.NodeID, address, former netip.Addr) error
+	// Place writes Rank and Endpoint only.
+	Place(id provisioning.NodeID, rank int, endpoint string) error
 	// SetState writes State, Reason and Since only.
 	SetState(id provisioning.NodeID, s provisioning.NodeState, reason string, since time.Time) error
 	// Rekey writes PublicKey, NextKey and Rotate only; ErrExists for a key that another Node has in the same role.

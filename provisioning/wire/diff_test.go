@@ -88,6 +88,7 @@ func netMap(t *rapid.T, label string) wire.NetMap {
 		Uses:   list(t, label+" uses", uses),
 		LANTLS: rapid.SampledFrom([]*wire.LANTLS{nil, {}, {DICOMPort: 2762, Cleartext: []wire.CleartextRule{{Service: "pacs", Until: at}}}}).Draw(t, label+" lan"),
 		Relays: rapid.SampledFrom([][]wire.RelayServer{nil, {{Node: "r", Endpoints: []string{"r:1"}}}, {{Node: "r", Endpoints: []string{"r:2"}}}}).Draw(t, label+" relays"),
+		Shared: rapid.SampledFrom([][]wire.Shared{nil, {{Site: "c", Gateways: []string{"a", "b"}}}, {{Site: "c", Gateways: []string{"b", "a"}}}}).Draw(t, label+" shared"),
 		Relay:  rapid.SampledFrom([]*wire.RelayTable{nil, {}, {Members: []wire.RelayMember{{}, {Unmanaged: true}}, Pairs: [][2]int{{0, 1}}}}).Draw(t, label+" relay"),
 	}
 }
@@ -177,7 +178,7 @@ func TestContentHash(t *testing.T) {
 func TestDiffCarriesAllFieldsOfANetMap(t *testing.T) {
 	lists := 0
 	for f := range reflect.TypeFor[wire.NetMap]().Fields() {
-		if f.Type.Kind() == reflect.Slice && f.Type.Elem().Kind() == reflect.Struct && f.Name != "Overlay" && f.Name != "Devices" && f.Name != "Relays" { // all are short
+		if f.Type.Kind() == reflect.Slice && f.Type.Elem().Kind() == reflect.Struct && f.Name != "Overlay" && f.Name != "Devices" && f.Name != "Relays" && f.Name != "Shared" { // all are short
 			lists++
 		}
 	}

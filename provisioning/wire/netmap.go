@@ -90,6 +90,8 @@ type NetMap struct {
 	Peers   []Peer         `json:"peers,omitempty"`
 	Offers  []Offer        `json:"offers,omitempty"`
 	Uses    []Use          `json:"uses,omitempty"`
+	// Shared are the centers that have several gateways, sorted by Site.
+	Shared []Shared `json:"shared,omitempty"`
 	// LANTLS is nil where everything on the LAN is in cleartext.
 	LANTLS *LANTLS `json:"lan_tls,omitempty"`
 	// Devices are what operators have decided of the Site's devices, sorted by AE title and address.

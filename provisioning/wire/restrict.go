@@ -53,6 +53,7 @@ func Restrict(m NetMap, network ed25519.PublicKey) (NetMap, []Unsigned) {
 	m.Peers = some(peers)
 	m.Offers = r.offers(m.Offers)
 	m.Uses = r.uses(m.Uses)
+	m.Shared = r.shared(m.Shared)
 	return m, r.unsigned
 }
 

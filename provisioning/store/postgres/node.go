@@ -15,7 +15,7 @@ type nodes struct{ t *tx }
 
 const selectNode = `SELECT n.id, n.site, n.kind, n.name, n.public_key, n.state, n.reason, n.since, n.rotate, n.next_key, n.member,
 	n.origin, n.address, n.former, n.facts, n.enrolled, n.last_seen, n.applied, n.apply_error,
-	n.conditions, n.queues FROM nodes AS n `
+	n.conditions, n.queues, n.rank, n.endpoint FROM nodes AS n `
 
 func scanNode(s scanner) (provisioning.Node, error) {
 	var v provisioning.Node
@@ -24,7 +24,7 @@ func scanNode(s scanner) (provisioning.Node, error) {
 	err := s.Scan(text(&v.ID), text(&v.Site), text(&v.Kind), text(&v.Name), engine.Fixed(v.PublicKey[:]), text(&v.State), text(&v.Reason), &since,
 		text(&v.Rotate), engine.Optional(v.NextKey[:]), engine.Document{Into: &v.Member}, engine.TextAddr{Into: &v.Origin}, &v.Address, &v.Former,
 		engine.Document{Into: &v.Facts}, &enrolled, &seen, &applied,
-		text(&v.ApplyError), engine.Document{Into: &v.Conditions}, engine.Document{Into: &v.Queues})
+		text(&v.ApplyError), engine.Document{Into: &v.Conditions}, engine.Document{Into: &v.Queues}, &v.Rank, text(&v.Endpoint))
 	v.Since, v.Enrolled, v.LastSeen, v.Applied = since.Time, enrolled.Time, seen.Time, uint64(applied)
 	return v, err
 }
@@ -42,11 +42,11 @@ func (g nodes) Create(n provisioning.Node) error {
 		return engine.Wrap(err, "create the node %q", n.ID)
 	}
 	_, err = g.t.exec(`INSERT INTO nodes (id, site, kind, name, public_key, state, reason, since, rotate, next_key, member, origin, address, former,
-		facts, enrolled, last_seen, applied, apply_error, conditions, queues)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21)`,
+		facts, enrolled, last_seen, applied, apply_error, conditions, queues, rank, endpoint)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23)`,
 		n.ID, n.Site, n.Kind, n.Name, n.PublicKey[:], string(n.State), n.Reason, engine.Nanos(n.Since), n.Rotate, engine.OptionalKey(n.NextKey), member,
 		engine.AddrText(n.Origin), n.Address, n.Former, facts, engine.Nanos(n.Enrolled), engine.Nanos(n.LastSeen),
-		int64(n.Applied), n.ApplyError, conditions, queues)
+		int64(n.Applied), n.ApplyError, conditions, queues, n.Rank, n.Endpoint)
 	return engine.Wrap(engine.Orphan(err), "create the node %q", n.ID)
 }
 
@@ -90,6 +90,10 @@ func (g nodes) Readdress(id provisioning.NodeID, address, former netip.Addr) err
 func (g nodes) SetState(id provisioning.NodeID, s provisioning.NodeState, reason string, since time.Time) error {
 	return engine.Wrap(g.t.change(`UPDATE nodes SET state = $1, reason = $2, since = $3 WHERE id = $4`, string(s), reason, engine.Nanos(since), id),
 		"write the state of the node %q", id)
+}
+
+func (g nodes) Place(id provisioning.NodeID, rank int, endpoint string) error {
+	return engine.Wrap(g.t.change(`UPDATE nodes SET rank = $1, endpoint = $2 WHERE id = $3`, rank, endpoint, id), "write the rank and endpoint of the node %q", id)
 }
 
 func (g nodes) Rekey(id provisioning.NodeID, key, next wgkey.PublicKey, step wire.RotateStep) error {

@@ -15,7 +15,7 @@ type nodes struct{ t *tx }
 
 const selectNode = `SELECT n.id, n.site, n.kind, n.name, n.public_key, n.state, n.reason, n.since, n.rotate, n.next_key, n.member,
 	n.origin, n.address, n.former, n.facts, n.enrolled, n.last_seen, n.applied, n.apply_error,
-	n.conditions, n.queues FROM nodes AS n `
+	n.conditions, n.queues, n.rank, n.endpoint FROM nodes AS n `
 
 func scanNode(s scanner) (provisioning.Node, error) {
 	var v provisioning.Node
@@ -25,7 +25,7 @@ func scanNode(s scanner) (provisioning.Node, error) {
 	err := s.Scan(&v.ID, &v.Site, &v.Kind, &v.Name, engine.Fixed(v.PublicKey[:]), &v.State, &v.Reason, &since, &v.Rotate,
 		engine.Optional(v.NextKey[:]), engine.Document{Into: &v.Member}, engine.TextAddr{Into: &v.Origin}, engine.Fixed(address[:]), maybeAddr{&v.Former},
 		engine.Document{Into: &v.Facts}, &enrolled, &seen, &applied,
-		&v.ApplyError, engine.Document{Into: &v.Conditions}, engine.Document{Into: &v.Queues})
+		&v.ApplyError, engine.Document{Into: &v.Conditions}, engine.Document{Into: &v.Queues}, &v.Rank, &v.Endpoint)
 	v.Address, v.Since, v.Enrolled, v.LastSeen, v.Applied = addrOf(address), since.Time, enrolled.Time, seen.Time, uint64(applied)
 	return v, err
 }
@@ -43,11 +43,11 @@ func (g nodes) Create(n provisioning.Node) error {
 		return engine.Wrap(err, "create the node %q", n.ID)
 	}
 	_, err = g.t.exec(`INSERT INTO nodes (id, site, kind, name, public_key, state, reason, since, rotate, next_key, member, origin,
-		address, address_text, former, former_text, facts, enrolled, last_seen, applied, apply_error, conditions, queues)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+		address, address_text, former, former_text, facts, enrolled, last_seen, applied, apply_error, conditions, queues, rank, endpoint)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
 		n.ID, n.Site, n.Kind, n.Name, n.PublicKey[:], string(n.State), n.Reason, engine.Nanos(n.Since), n.Rotate,
 		engine.OptionalKey(n.NextKey), string(member), engine.AddrText(n.Origin), blobOf(n.Address), n.Address.String(), maybeBlobOf(n.Former), maybeText(n.Former),
-		string(facts), engine.Nanos(n.Enrolled), engine.Nanos(n.LastSeen), int64(n.Applied), n.ApplyError, string(conditions), string(queues))
+		string(facts), engine.Nanos(n.Enrolled), engine.Nanos(n.LastSeen), int64(n.Applied), n.ApplyError, string(conditions), string(queues), n.Rank, n.Endpoint)
 	return engine.Wrap(engine.Orphan(err), "create the node %q", n.ID)
 }
 
@@ -92,6 +92,10 @@ func (g nodes) Readdress(id provisioning.NodeID, address, former netip.Addr) err
 func (g nodes) SetState(id provisioning.NodeID, s provisioning.NodeState, reason string, since time.Time) error {
 	return engine.Wrap(g.t.change(`UPDATE nodes SET state = ?, reason = ?, since = ? WHERE id = ?`, string(s), reason, engine.Nanos(since), id),
 		"write the state of the node %q", id)
+}
+
+func (g nodes) Place(id provisioning.NodeID, rank int, endpoint string) error {
+	return engine.Wrap(g.t.change(`UPDATE nodes SET rank = ?, endpoint = ? WHERE id = ?`, rank, endpoint, id), "write the rank and endpoint of the node %q", id)
 }
 
 func (g nodes) Rekey(id provisioning.NodeID, key, next wgkey.PublicKey, step wire.RotateStep) error {

@@ -19,6 +19,7 @@ func testNodeKeys(t *testing.T, s store.Store) {
 	box.Origin = netip.MustParseAddr("2001:db8::7")
 	box.Rotate, box.NextKey, box.Member = wire.RotateWait, wgkey.PublicKey{9}, &wire.SignedMember{Payload: []byte("p"), Signature: []byte("s")}
 	other.Kind, other.Name = wire.Unmanaged, "fritz"
+	box.Rank, box.Endpoint = 1, "a.example.net:51820"
 	check := func(what string, want provisioning.Node) {
 		t.Helper()
 		view(t, s, func(tx store.Tx) error {
@@ -72,9 +73,15 @@ func testNodeKeys(t *testing.T, s store.Store) {
 	update(t, s, func(tx store.Tx) error { return tx.Nodes().SetMember(other.ID, nil) })
 	check("not signed any more", other)
 
+	spare.PublicKey, spare.Rank, spare.Endpoint = wgkey.PublicKey{21}, 2, "b.example.net:51820"
+	update(t, s, func(tx store.Tx) error { return tx.Nodes().Place(spare.ID, spare.Rank, spare.Endpoint) })
+	check("ranked", spare)
+	fails(t, s, "a rank below 0", func(tx store.Tx) error { return tx.Nodes().Place(spare.ID, -1, "") })
+
 	gone := node(sites[0], 99)
 	for what, fn := range map[string]func(store.Tx) error{
 		"state":    func(tx store.Tx) error { return tx.Nodes().SetState(gone.ID, "", "", now()) },
+		"place":    func(tx store.Tx) error { return tx.Nodes().Place(gone.ID, 1, "") },
 		"rekey":    func(tx store.Tx) error { return tx.Nodes().Rekey(gone.ID, gone.PublicKey, wgkey.PublicKey{}, "") },
 		"reenroll": func(tx store.Tx) error { return tx.Nodes().Reenroll(gone) },
 		"member":   func(tx store.Tx) error { return tx.Nodes().SetMember(gone.ID, nil) },
