@@ -99,7 +99,7 @@ func newLab(t *testing.T, secure, blocked bool, limits carrier.Limits) *lab {
 	return l
 }
 
-func newKey(t *testing.T) wgkey.PrivateKey {
+func newKey(t testing.TB) wgkey.PrivateKey {
 	t.Helper()
 	k, err := wgkey.NewPrivateKey()
 	if err != nil {
@@ -108,7 +108,7 @@ func newKey(t *testing.T) wgkey.PrivateKey {
 	return k
 }
 
-func public(t *testing.T, k wgkey.PrivateKey) wgkey.PublicKey {
+func public(t testing.TB, k wgkey.PrivateKey) wgkey.PublicKey {
 	t.Helper()
 	p, err := k.Public()
 	if err != nil {
@@ -117,7 +117,7 @@ func public(t *testing.T, k wgkey.PrivateKey) wgkey.PublicKey {
 	return p
 }
 
-func newDevice(t *testing.T, o netstack.Options, c tunnel.Config) *netstack.Device {
+func newDevice(t testing.TB, o netstack.Options, c tunnel.Config) *netstack.Device {
 	t.Helper()
 	d, err := netstack.New(o)
 	if err != nil {
@@ -180,7 +180,7 @@ func (l *lab) exchange(t *testing.T, size int) {
 	}
 }
 
-func eventually(t *testing.T, what string, f func() bool) {
+func eventually(t testing.TB, what string, f func() bool) {
 	t.Helper()
 	for end := time.Now().Add(40 * time.Second); !f(); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(end) {

@@ -7,4 +7,7 @@ import (
 )
 
 // A closed device leaves no goroutine behind.
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	runEnd()
+	goleak.VerifyTestMain(m)
+}

@@ -35,7 +35,8 @@ type Device struct {
 // New starts the workers of a device on t. It opens no socket before the first Apply. The mark is set on every outer packet; 0 sets
 // none. It owns t and bind from now on.
 func New(t tun.Device, bind conn.Bind, mark uint32, log *slog.Logger) (*Device, error) {
-	d := &Device{dev: device.NewDevice(t, bind, Logger(log)), endpoints: map[wgkey.PublicKey]netip.AddrPort{}}
+	boundedTun, boundedBind := bound(t, bind)
+	d := &Device{dev: device.NewDevice(boundedTun, boundedBind, Logger(log)), endpoints: map[wgkey.PublicKey]netip.AddrPort{}}
 	if b, ok := bind.(*steer.Bind); ok {
 		d.steer = b
 		steer.Prepare(d.dev)
