@@ -22,6 +22,7 @@ help: ## what you can ask for
 	@echo "  make demo PACS=host:port/AE    deliver to a real PACS instead of the embedded archive"
 	@echo "  make fuzz T=30s                time for each fuzz target"
 	@echo "  make crash RUNS=1000 SEED=1    so many runs from this seed on; TIME=10m for a time instead; a failing seed says how to repeat it"
+	@echo "  make crash TIER=programs       whole programs only; TIER=boxes for the other part of it"
 	@echo "  make vm ARGS='-race ./x'       any package's tests in the virtual machine, with any flags of go test"
 
 demo: build ## a coordinator, a center and two clinics on this machine, a study sent through, the proof
@@ -52,8 +53,10 @@ fmt: ## format everything
 	$(LINT) fmt
 
 crash: ## the crash campaign: kills, power cuts, failing disks, lines and archives (Linux; docs/reliability.md)
-	$(GO) test -count 1 -timeout 0 -v -run '^TestCrash$$' ./gateway/crashtest -args $(if $(RUNS),-crash.runs $(RUNS),$(if $(TIME),,-crash.runs 1000)) \
-		$(if $(SEED),-crash.seed $(SEED)) $(if $(TIME),-crash.time $(TIME))
+	$(if $(filter programs,$(TIER)),,$(GO) test -count 1 -timeout 0 -v -run '^TestCrash$$' ./gateway/crashtest -args $(CRASH) $(if $(RUNS)$(TIME),,-crash.runs 1000))
+	$(if $(filter boxes,$(TIER)),,$(GO) test -count 1 -timeout 0 -v -run '^TestCrashPrograms$$' ./gateway/crashtest -args $(CRASH) $(if $(RUNS)$(TIME),,-crash.runs 50))
+
+CRASH = $(if $(RUNS),-crash.runs $(RUNS)) $(if $(SEED),-crash.seed $(SEED)) $(if $(TIME),-crash.time $(TIME))
 
 fuzz: ## every fuzz target in turn for T
 	@.ci/fuzz $(T)

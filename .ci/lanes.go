@@ -63,7 +63,12 @@ var lanes = []lane{
 		name: "vm", what: "as root in a virtual machine with Debian's kernel: kernel WireGuard, routes, netem, nftables",
 		lacks:   programs("qemu-system-x86_64", "apt-get", "dpkg-deb", "ip", "nft", "wg"),
 		prepare: machine, noSkips: true,
-		args: []string{"-run", vmTests, "-count", "1", "-p", "1", "-timeout", "5m", "./tunnel/kernel", "./tunnel/turn", "./tunnel/link", "./tunnel/tunneltest", "./cmd/towpath"},
+		args: []string{"-run", vmTests, "-count", "1", "-p", "1", "-timeout", "5m", "./tunnel/kernel", "./tunnel/turn", "./tunnel/link", "./tunnel/tunneltest", "./cmd/towpath", "./gateway/crashtest"},
+	},
+	{
+		name: "power", what: "a virtual machine that takes objects loses its power, and starts again with the same disk",
+		lacks: programs("qemu-system-x86_64", "apt-get", "dpkg-deb", "mkfs.ext4"), noSkips: true, talk: true,
+		args: []string{"-run", "^TestPowerLoss$", "-count", "1", "-timeout", "5m", "./images/vmtest", "-power.runs", "2"},
 	},
 }
 

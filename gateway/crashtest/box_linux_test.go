@@ -8,8 +8,10 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"net"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"time"
 
@@ -19,6 +21,7 @@ import (
 	"github.com/towpath/towpath/proxy"
 	"github.com/towpath/towpath/proxy/codec"
 	"github.com/towpath/towpath/proxy/dicom"
+	"github.com/towpath/towpath/proxy/hl7"
 	"github.com/towpath/towpath/proxy/spool"
 	"github.com/towpath/towpath/proxy/spool/seal"
 	"github.com/towpath/towpath/proxy/transfer"
@@ -27,6 +30,7 @@ import (
 const (
 	outQueue  = "dicom.pacs"
 	inQueue   = "in.pacs"
+	hl7Queue  = "hl7.orders"
 	calledAE  = "PACS"
 	boxEnv    = "TOWPATH_CRASH_BOX"
 	startLine = "ready"
@@ -35,10 +39,12 @@ const (
 // boxConfig is all that a box is told at its start.
 type boxConfig struct {
 	Name, Dir string
+	// Host is where it listens.
+	Host string
 	// Key seals the queue, Seed is that of the center's key for receipts.
 	Key, Seed []byte
-	// Far is where the clinic sends, PACS where the center does.
-	Far, PACS string
+	// Far is where the clinic sends objects, FarHL7 where it sends messages. PACS and HIS are where the center sends both.
+	Far, FarHL7, PACS, HIS string
 	// Quiet leaves the disk alone.
 	Quiet bool
 	// Early strikes while the box starts.
@@ -47,7 +53,7 @@ type boxConfig struct {
 
 // order is what a running box is told, one a line.
 type order struct {
-	Do    string // "arm", "calm", "stats" or "quit"
+	Do    string // "arm", "calm", "stats", "stacks" or "quit"
 	Op    string
 	After int
 	Times int
@@ -65,7 +71,11 @@ func runBox(text string) error {
 		return err
 	}
 	var network lan.Network
-	l, err := network.Listen(context.Background(), "tcp", "127.0.0.1:0") // also makes the runtime open what watchDisk spares
+	l, err := network.Listen(context.Background(), "tcp", net.JoinHostPort(cfg.Host, "0")) // also makes the runtime open what watchDisk spares
+	if err != nil {
+		return err
+	}
+	messages, err := network.Listen(context.Background(), "tcp", net.JoinHostPort(cfg.Host, "0"))
 	if err != nil {
 		return err
 	}
@@ -92,12 +102,16 @@ func runBox(text string) error {
 	if err != nil {
 		return err
 	}
-	go func() {
-		_ = proxy.NewServer(proxy.ServerConfig{
-			Name: cfg.Name, Listener: l, Handler: handler, Log: log, MaxPerSource: -1, MaxConns: -1,
-		}).Serve(context.Background())
-	}()
-	fmt.Println(startLine, l.Addr().String())
+	taker, err := b.hl7()
+	if err != nil {
+		return err
+	}
+	serve := func(name string, l net.Listener, h proxy.Handler) {
+		_ = proxy.NewServer(proxy.ServerConfig{Name: name, Listener: l, Handler: h, Log: log, MaxPerSource: -1, MaxConns: -1}).Serve(context.Background())
+	}
+	go serve(cfg.Name, l, handler)
+	go serve(cfg.Name+"-hl7", messages, taker)
+	fmt.Println(startLine, l.Addr().String(), messages.Addr().String())
 	return b.obey(d)
 }
 
@@ -115,6 +129,7 @@ func (b *box) open() error {
 	}
 	b.spool, err = spool.Open(filepath.Join(b.cfg.Dir, "spool"), spool.Options{
 		MinFreeBytes: -1, Backoff: spool.Backoff{Min: time.Millisecond, Max: 50 * time.Millisecond}, Log: b.log,
+		Ordered: func(queue string) bool { return queue == hl7Queue },
 	})
 	if err != nil {
 		return err
@@ -126,7 +141,10 @@ func (b *box) open() error {
 
 func (b *box) clinic() (proxy.Handler, error) {
 	public := ed25519.NewKeyFromSeed(b.cfg.Seed).Public().(ed25519.PublicKey)
-	b.spool.OnDelivered(func(_ spool.Item, r spool.Receipt) {
+	b.spool.OnDelivered(func(it spool.Item, r spool.Receipt) {
+		if it.Meta.Queue != outQueue { // nobody signs for messages
+			return
+		}
 		signed, err := transfer.ParseReceipt(r.Signed)
 		if err == nil {
 			err = signed.Verify(public)
@@ -179,6 +197,28 @@ func (b *box) center() (proxy.Handler, error) {
 	return r, nil
 }
 
+// hl7 queues messages at the clinic, and at the center holds the line until the HIS has answered; either remembers what it has taken.
+func (b *box) hl7() (proxy.Handler, error) {
+	ledger, err := hl7.OpenLedger(filepath.Join(b.cfg.Dir, "hl7"), hl7.LedgerOptions{Log: b.log})
+	if err != nil {
+		return nil, err
+	}
+	if err := ledger.Adopt(b.spool); err != nil {
+		return nil, err
+	}
+	route := hl7.Route{Service: "orders", Mode: hl7.PassThrough, Network: b.network, Target: b.cfg.HIS, Once: true}
+	if b.cfg.Name == "clinic" {
+		route = hl7.Route{Service: "orders", Mode: hl7.Queued, QueueName: hl7Queue}
+		sink := hl7.NewSink(hl7.SinkConfig{Service: "orders", Network: b.network, Target: b.cfg.FarHL7, AckTimeout: 2 * time.Second, Ledger: ledger, Log: b.log})
+		go func() {
+			if err := spool.Deliver(context.Background(), spool.DeliverConfig{Queue: b.spool, Name: hl7Queue, Sink: sink, Log: b.log}); err != nil {
+				b.log.Error("delivery of messages ended", "error", err)
+			}
+		}()
+	}
+	return hl7.NewRouter(hl7.RouterConfig{Routes: []hl7.Route{route}, Queue: b.spool, Ledger: ledger, AckTimeout: time.Second, Log: b.log})
+}
+
 // obey does what the campaign says until it says nothing more.
 func (b *box) obey(d *disk) error {
 	in := bufio.NewScanner(os.Stdin)
@@ -194,6 +234,13 @@ func (b *box) obey(d *disk) error {
 			d.arm(nil)
 		case "quit":
 			return nil
+		case "stacks":
+			buf := make([]byte, 1<<20)
+			text, err := json.Marshal(string(buf[:runtime.Stack(buf, true)]))
+			if err != nil {
+				return err
+			}
+			fmt.Println("stacks", string(text))
 		case "stats":
 			var sum spool.QueueStats
 			for _, s := range b.spool.Stats() {

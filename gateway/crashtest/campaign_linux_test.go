@@ -17,11 +17,17 @@ import (
 	"github.com/towpath/towpath/proxy/spool/seal"
 )
 
-// Limits of a run: patience is how long recovery may take, grace how long a box may be without a restart in it.
+// Limits of a run: patience is how long recovery may take, grace how long the queues may stay as they are without a restart.
 const (
 	grace    = 5 * time.Second
 	patience = 40 * time.Second
 )
+
+// long is which seeds may take longer than half a minute: one in so many. The ordinary test has none of them.
+const long = 50
+
+// portraitLog is how much of a log a portrait has, in bytes.
+const portraitLog = 16 << 10
 
 // run is one run of the campaign. All choices follow from its seed; the order in which programs do things does not.
 type run struct {
@@ -29,9 +35,13 @@ type run struct {
 	dir            string
 	r              *rand.Rand
 	pacs           *pacs
-	line           *line
+	his            *his
+	line           *line // for objects
+	wire           *line // for messages
 	clinic, center *site
 	modality       *modality
+	practice       *practice
+	deaths         int // of boxes: each may have lost an answer of the HIS
 	began          time.Time
 
 	mu     sync.Mutex
@@ -44,6 +54,8 @@ type run struct {
 // result is what a run found out.
 type result struct {
 	objects, sends int
+	messages       int // of HL7
+	again          int // messages that came again because an answer was lost
 	faults         map[string]int
 	struck         map[string]int // calls that failed, by kind and error
 	restarted      bool
@@ -73,6 +85,7 @@ func play(seed uint64, dir string) (res result, trace []string, err error) {
 		return
 	}
 	x.modality.start()
+	x.practice.start()
 	for range 2 + x.r.IntN(5) {
 		if err = x.trouble(); err != nil {
 			return
@@ -85,19 +98,28 @@ func play(seed uint64, dir string) (res result, trace []string, err error) {
 		}
 	}
 	if err = x.recover(); err == nil {
-		err = x.judge()
+		if err = x.judge(&res); err != nil {
+			x.logs()
+		}
 	}
-	res.objects, res.sends = len(x.modality.objects), x.modality.sent
+	res.objects, res.sends, res.messages = len(x.modality.objects), x.modality.sent, len(x.practice.messages)
 	return
 }
 
 func (x *run) pause(d time.Duration) { <-time.After(d) }
 
 func (x *run) open() (err error) {
-	if x.pacs, err = newPACS(); err != nil {
+	host := loopback(int(100+x.seed/250%150), int(1+x.seed%250))
+	if x.pacs, err = newPACS(host); err != nil {
+		return err
+	}
+	if x.his, err = newHIS(host); err != nil {
 		return err
 	}
 	if x.line, err = newLine(); err != nil {
+		return err
+	}
+	if x.wire, err = newLine(); err != nil {
 		return err
 	}
 	key, err := seal.NewPrivateKey()
@@ -110,7 +132,8 @@ func (x *run) open() (err error) {
 	}
 	make := func(name string) *site {
 		s := &site{receipts: map[string]bool{}, cfg: boxConfig{
-			Name: name, Dir: filepath.Join(x.dir, name), Key: secret, Seed: bytes.Repeat([]byte{9}, 32), Far: x.line.l.Addr().String(), PACS: x.pacs.address,
+			Name: name, Host: host, Dir: filepath.Join(x.dir, name), Key: secret, Seed: bytes.Repeat([]byte{9}, 32), Far: x.line.l.Addr().String(), PACS: x.pacs.address,
+			FarHL7: x.wire.l.Addr().String(), HIS: x.his.address,
 		}}
 		return s
 	}
@@ -121,11 +144,18 @@ func (x *run) open() (err error) {
 		}
 	}
 	x.line.lead(x.center.at())
+	x.wire.lead(x.center.messagesAt())
 	own := rand.New(rand.NewPCG(x.seed, 0x5eed)) // the modality has its own pace
 	x.modality = &modality{
 		objects: makeObjects(x.seed, x.r), address: x.clinic.at,
 		onAck:  func(uid string) { x.note("success for %s", uid[strings.LastIndexByte(uid, '.')+1:]) },
 		pauses: func() time.Duration { return time.Duration(5+own.IntN(90)) * time.Millisecond },
+	}
+	pace := rand.New(rand.NewPCG(x.seed, 0x5eee)) // and so has the practice
+	x.practice = &practice{
+		messages: makeMessages(x.seed, x.r), address: x.clinic.messagesAt,
+		onAck:  func(id string) { x.note("AA for %s", id) },
+		pauses: func() time.Duration { return time.Duration(1+pace.IntN(60)) * time.Millisecond },
 	}
 	return nil
 }
@@ -162,16 +192,28 @@ func (x *run) trouble() error {
 		if x.r.IntN(2) == 0 {
 			x.fault("line reset")
 			x.note("line: all connections reset")
-			x.line.reset()
+			x.cut()
+			break
+		}
+		if x.r.IntN(2) == 0 && x.seed%long == 0 {
+			x.halfOpen()
 			break
 		}
 		x.fault("line stalls and is reset")
 		x.note("line: nothing passes for %v, then reset", wait)
-		release := x.line.stall()
+		release, too := x.line.stall(), x.wire.stall()
 		x.pause(wait)
-		x.line.reset()
+		x.cut()
 		release()
+		too()
 	case 8:
+		if x.r.IntN(3) == 0 {
+			what := []int{1 + x.r.IntN(hisMishapEnd-1)}
+			x.fault("HIS has a mishap")
+			x.note("HIS: mishap %d", what[0])
+			x.his.plan(what)
+			break
+		}
 		mishaps := make([]int, 1+x.r.IntN(6))
 		for i := range mishaps {
 			mishaps[i] = 1 + x.r.IntN(mishapEnd-1)
@@ -187,6 +229,25 @@ func (x *run) trouble() error {
 		return x.pacs.come()
 	}
 	return nil
+}
+
+// halfOpen has the same connections carry nothing for longer than the 30 s after which a silent end is given up, and then carry again.
+func (x *run) halfOpen() {
+	wait := 31*time.Second + time.Duration(x.r.IntN(4000))*time.Millisecond
+	x.fault("line half open for more than 30 s")
+	x.note("line: nothing passes for %v, without a reset", wait)
+	x.deaths++
+	release, too := x.line.stall(), x.wire.stall()
+	x.pause(wait)
+	release()
+	too()
+}
+
+// cut resets everything between the boxes.
+func (x *run) cut() {
+	x.deaths++ // of the connection
+	x.line.reset()
+	x.wire.reset()
 }
 
 // powerCut waits until the box has come to a disk operation, if it does, and takes from its disk what was not synced.
@@ -228,6 +289,7 @@ func (x *run) revive() error {
 
 // count adds up what struck in a life that is over.
 func (x *run) count(s *site) {
+	x.deaths++
 	s.now.stakes.mu.Lock()
 	defer s.now.stakes.mu.Unlock()
 	for what, n := range s.now.stakes.struck {
@@ -243,6 +305,7 @@ func (x *run) restart(s *site) error {
 	x.note("%s: started: %v", s.cfg.Name, err)
 	if err == nil && s == x.center {
 		x.line.lead(s.at())
+		x.wire.lead(s.messagesAt())
 	}
 	return err
 }
@@ -251,6 +314,7 @@ func (x *run) restart(s *site) error {
 func (x *run) recover() error {
 	x.note("all is well from now on")
 	x.pacs.plan(nil)
+	x.his.plan(nil)
 	for _, s := range []*site{x.clinic, x.center} {
 		s.now.tell(order{Do: "calm"})
 		if s.now.dead() {
@@ -277,10 +341,11 @@ func (x *run) recover() error {
 
 func (x *run) settle() error {
 	began := time.Now()
+	moved, before := began, ""
 	restarted := false
 	for {
 		var state [2]counts
-		all := x.modality.told() == len(x.modality.objects)
+		all := x.modality.told() == len(x.modality.objects) && x.practice.told() == len(x.practice.messages)
 		for i, s := range []*site{x.clinic, x.center} {
 			n, ok := s.now.ask()
 			if !ok { // an operation that was armed before peace came
@@ -291,15 +356,20 @@ func (x *run) settle() error {
 			state[i] = n
 			all = all && ok && n.empty()
 		}
+		if now := fmt.Sprint(state, x.modality.told(), x.practice.told()); now != before {
+			moved, before = time.Now(), now
+		}
 		switch {
 		case all:
 			x.note("all is done after %v", time.Since(began).Round(time.Millisecond))
 			return nil
 		case time.Since(began) > patience:
-			return fmt.Errorf("stuck: %d of %d objects taken, clinic %+v, center %+v", x.modality.told(), len(x.modality.objects), state[0], state[1])
-		case time.Since(began) > grace && !restarted:
+			return fmt.Errorf("stuck: %d of %d objects and %d of %d messages taken, clinic %+v, center %+v", x.modality.told(), len(x.modality.objects),
+				x.practice.told(), len(x.practice.messages), state[0], state[1])
+		case time.Since(moved) > grace && !restarted:
 			restarted, x.again = true, true
-			x.note("not done after %v, clinic %+v, center %+v: both are started anew", grace, state[0], state[1])
+			x.portrait()
+			x.note("nothing has changed for %v, clinic %+v, center %+v: both are started anew", grace, state[0], state[1])
 			for _, s := range []*site{x.clinic, x.center} {
 				if err := x.restart(s); err != nil {
 					return err
@@ -310,8 +380,24 @@ func (x *run) settle() error {
 	}
 }
 
+// portrait keeps what a run that does not go on looks like: what every part of each box waits for, and what its log said last.
+func (x *run) portrait() {
+	for _, s := range []*site{x.clinic, x.center} {
+		if stacks, ok := s.now.look(); ok {
+			x.note("%s waits:\n%s", s.cfg.Name, stacks)
+		}
+	}
+	x.logs()
+}
+
+func (x *run) logs() {
+	for _, s := range []*site{x.clinic, x.center} {
+		x.note("%s said last:\n%s", s.cfg.Name, s.said(portraitLog))
+	}
+}
+
 // judge compares what the modality was told with what the archive has.
-func (x *run) judge() error {
+func (x *run) judge(res *result) error {
 	var errs []error
 	for _, o := range x.modality.objects {
 		copies := x.pacs.copies(o.uid)
@@ -327,12 +413,16 @@ func (x *run) judge() error {
 			errs = append(errs, fmt.Errorf("NO RECEIPT: %s", o.uid))
 		}
 	}
+	again, wrong := x.his.judge(x.practice.messages, x.deaths+x.his.happened())
+	res.again = again
+	errs = append(errs, wrong...)
 	for _, s := range []*site{x.clinic, x.center} {
 		s.now.kill()
 		for _, f := range s.forged {
 			errs = append(errs, fmt.Errorf("%s: a receipt does not verify: %s", s.cfg.Name, f))
 		}
-		if bytes.Contains(s.log.Bytes(), []byte("CRASHCANARY")) || bytes.Contains(s.log.Bytes(), []byte("1.2.826.0.1.3680043.10.1.")) {
+		if bytes.Contains(s.log.Bytes(), []byte("CRASHCANARY")) || bytes.Contains(s.log.Bytes(), []byte("1.2.826.0.1.3680043.10.1.")) ||
+			bytes.Contains(s.log.Bytes(), []byte(controlPrefix)) {
 			errs = append(errs, fmt.Errorf("%s: the log names a patient's object", s.cfg.Name))
 		}
 		if bytes.Contains(s.log.Bytes(), []byte("panic")) {
@@ -347,13 +437,21 @@ func (x *run) end() {
 		x.modality.cancel()
 		<-x.modality.done
 	}
+	if x.practice != nil {
+		x.practice.end()
+	}
 	for _, s := range []*site{x.clinic, x.center} {
 		if s != nil && s.now != nil {
 			s.now.kill()
 		}
 	}
-	if x.line != nil {
-		x.line.close()
+	for _, l := range []*line{x.line, x.wire} {
+		if l != nil {
+			l.close()
+		}
+	}
+	if x.his != nil {
+		x.his.close()
 	}
 	if x.pacs != nil {
 		x.pacs.leave()

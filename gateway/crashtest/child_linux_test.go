@@ -21,6 +21,7 @@ type child struct {
 	in     io.WriteCloser
 	stakes *unsynced
 	stats  chan counts
+	stacks chan string
 	done   chan struct{} // when it is dead and all that it said is heard
 
 	mu sync.Mutex // guards in
@@ -32,7 +33,8 @@ type site struct {
 	now *child
 
 	mu       sync.Mutex
-	address  string // where it was last serving
+	address  string // where it was last serving objects
+	messages string // and messages
 	log      bytes.Buffer
 	receipts map[string]bool
 	forged   []string
@@ -44,11 +46,25 @@ func (s *site) at() string {
 	return s.address
 }
 
+func (s *site) messagesAt() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.messages
+}
+
 // Write takes the log.
 func (s *site) Write(b []byte) (int, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.log.Write(b)
+}
+
+// said returns the last n bytes of the log.
+func (s *site) said(n int) string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	b := s.log.Bytes()
+	return string(b[max(0, len(b)-n):])
 }
 
 var errDied = errors.New("the box died while it started")
@@ -63,7 +79,10 @@ func (s *site) start() error {
 	if err != nil {
 		return err
 	}
-	c := &child{cmd: exec.Command(os.Args[0]), stakes: newUnsynced(), stats: make(chan counts, 1), done: make(chan struct{})}
+	c := &child{
+		cmd: exec.Command(os.Args[0]), stakes: newUnsynced(), stats: make(chan counts, 1),
+		stacks: make(chan string, 1), done: make(chan struct{}),
+	}
 	c.cmd.Env = append(os.Environ(), boxEnv+"="+string(text), "GOMAXPROCS=2", "GOTRACEBACK=all")
 	c.cmd.Stderr, c.cmd.ExtraFiles = s, []*os.File{w}
 	c.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
@@ -93,7 +112,7 @@ func (s *site) start() error {
 	select {
 	case at := <-ready:
 		s.mu.Lock()
-		s.address = at
+		s.address, s.messages, _ = strings.Cut(at, " ")
 		s.mu.Unlock()
 		return nil
 	case <-c.done:
@@ -108,7 +127,7 @@ func (s *site) start() error {
 
 func eachLine(r io.Reader, do func(string)) {
 	lines := bufio.NewScanner(r)
-	lines.Buffer(nil, 1<<20)
+	lines.Buffer(nil, 8<<20)
 	for lines.Scan() {
 		do(lines.Text())
 	}
@@ -123,6 +142,11 @@ func (s *site) hear(c *child, line string, ready chan<- string) {
 		var n counts
 		if json.Unmarshal([]byte(rest), &n) == nil {
 			c.stats <- n
+		}
+	case "stacks":
+		var text string
+		if json.Unmarshal([]byte(rest), &text) == nil {
+			c.stacks <- text
 		}
 	case "receipt", "forged":
 		s.mu.Lock()
@@ -162,6 +186,18 @@ func (c *child) ask() (counts, bool) {
 	case <-time.After(10 * time.Second):
 	}
 	return counts{}, false
+}
+
+// look returns what all goroutines of the box are at.
+func (c *child) look() (string, bool) {
+	c.tell(order{Do: "stacks"})
+	select {
+	case text := <-c.stacks:
+		return text, true
+	case <-c.done:
+	case <-time.After(10 * time.Second):
+	}
+	return "", false
 }
 
 // kill is kill -9.

@@ -6,6 +6,10 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"math/rand/v2"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"slices"
 	"sync"
 	"time"
@@ -23,7 +27,9 @@ type object struct {
 	file []byte
 }
 
+// makeObjects makes small ones, and sometimes a large one: one of 8 MiB and more is resumed where it was when a box has died in its middle.
 func makeObjects(seed uint64, r *rand.Rand) []object {
+	large := r.IntN(12) == 0
 	out := make([]object, 2+r.IntN(11))
 	for i := range out {
 		uid := fmt.Sprintf("1.2.826.0.1.3680043.10.1.%d.%d", seed, i+1)
@@ -31,9 +37,11 @@ func makeObjects(seed uint64, r *rand.Rand) []object {
 		if r.IntN(4) == 0 {
 			pixels = make([]byte, 2*(20_000+r.IntN(100_000)))
 		}
-		for k := range pixels {
-			pixels[k] = byte(r.Uint32() >> 7)
+		if i == 0 && large {
+			pixels = make([]byte, 2*(4_500_000+r.IntN(6_000_000)))
 		}
+		noise := rand.NewChaCha8([32]byte{byte(seed), byte(seed >> 8), byte(i)})
+		_, _ = noise.Read(pixels) // never fails
 		copy(pixels, canary)
 		data := slices.Concat(
 			element(0x0008, 0x0016, pad("1.2.840.10008.5.1.4.1.1.2")), element(0x0008, 0x0018, pad(uid)), element(0x0010, 0x0010, []byte(canary)),
@@ -49,6 +57,8 @@ func makeObjects(seed uint64, r *rand.Rand) []object {
 type modality struct {
 	objects []object
 	address func() string
+	foreign string // dcmtk's storescu; empty for our own
+	dir     string // for its files
 
 	mu     sync.Mutex
 	acked  map[string]bool
@@ -87,6 +97,10 @@ func (m *modality) round(ctx context.Context) bool {
 	if len(left) == 0 {
 		return false
 	}
+	if m.foreign != "" {
+		m.storescu(ctx, left[0])
+		return true
+	}
 	cfg := dicom.StoreConfig{Network: &lan.Network{}, Target: m.address(), CallingAE: "CT1", CalledAE: calledAE}
 	_, _ = dicom.Store(ctx, cfg, files, func(e dicom.StoreEvent) {
 		m.mu.Lock()
@@ -98,6 +112,25 @@ func (m *modality) round(ctx context.Context) bool {
 		}
 	})
 	return true
+}
+
+// storescu sends one object with dcmtk's program, as the bytes that it is: it ends well when it was answered success.
+func (m *modality) storescu(ctx context.Context, o object) {
+	path := filepath.Join(m.dir, o.uid+".dcm")
+	if err := os.WriteFile(path, o.file, 0o600); err != nil {
+		return
+	}
+	host, port, _ := net.SplitHostPort(m.address())
+	cmd := exec.CommandContext(ctx, m.foreign, "-xi", "-aet", "CT1", "-aec", calledAE, host, port, path)
+	cmd.Env = append(os.Environ(), "TCP_NODELAY=1")
+	err := cmd.Run()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.sent++
+	if err == nil {
+		m.acked[o.uid] = true
+		m.onAck(o.uid)
+	}
 }
 
 func (m *modality) told() int {

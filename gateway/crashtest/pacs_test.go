@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
+	"maps"
 	"net"
 	"strings"
 	"sync"
@@ -40,8 +41,8 @@ type pacs struct {
 	wg       sync.WaitGroup
 }
 
-func newPACS() (*pacs, error) {
-	p := &pacs{stored: map[string][][sha256.Size]byte{}, conns: map[net.Conn]bool{}, address: "127.0.0.2:0"}
+func newPACS(host string) (*pacs, error) {
+	p := &pacs{stored: map[string][][sha256.Size]byte{}, conns: map[net.Conn]bool{}, address: net.JoinHostPort(host, "0")}
 	return p, p.come()
 }
 
@@ -96,6 +97,20 @@ func (p *pacs) plan(mishaps []int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.mishaps = mishaps
+}
+
+// everything is all that was stored, by SOP instance UID.
+func (p *pacs) everything() map[string][][sha256.Size]byte {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return maps.Clone(p.stored)
+}
+
+// reset forgets everything, for the next run.
+func (p *pacs) reset() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.stored, p.mishaps = map[string][][sha256.Size]byte{}, nil
 }
 
 func (p *pacs) copies(uid string) [][sha256.Size]byte {

@@ -5,5 +5,6 @@
 // others is noticed; what was cut off at the end is noticed by who knows the last hash. What identifies content is encrypted with a key that
 // is not in the journal.
 //
-// State: one folder with files of lines, each synced within a second. A power cut loses at most that, and no item.
+// State: one folder with files of lines. A receipt is synced before its item is forgotten, so that a power cut loses neither; one that the disk
+// refuses waits in memory.
 package receipts

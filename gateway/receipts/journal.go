@@ -36,7 +36,9 @@ const (
 
 const (
 	extension = ".log"
-	syncEvery = time.Second
+	// tryEvery is the pause until what could not be written is tried again, maxOwed how many receipts may wait for that.
+	tryEvery = time.Second
+	maxOwed  = 4096
 )
 
 // Journal is open for appending. It is safe for concurrent use; two at a time on one folder are not.
@@ -48,13 +50,26 @@ type Journal struct {
 
 	mu     sync.Mutex
 	file   *os.File
-	size   int64
 	began  time.Time // of the file
-	seq    uint64
-	hash   chainHash
-	dirty  bool
-	broken error
+	end    place     // of what is written
+	synced place     // of what is durable; in the same file
+	fresh  []Entry   // between the two
+	owed   []Entry   // what the disk has refused
+	torn   bool      // behind end there may be half a line
+	retry  bool      // a timer runs
+	round  *round    // that the next sync is for; nil for none
+	busy   bool      // somebody syncs
+	closed bool
 }
+
+// place is where the chain stands: bytes of the file, number and hash of the last record.
+type place struct {
+	size int64
+	seq  uint64
+	hash chainHash
+}
+
+var errClosed = errors.New("the receipts are closed")
 
 // Open reads the end of the journal in dir, making it if need be, and cuts off what a power cut has left half-written there.
 func Open(dir string, key []byte, opts Options) (*Journal, error) {
@@ -95,6 +110,12 @@ func (j *Journal) resume() error {
 	}
 	path := filepath.Join(j.dir, names[len(names)-1])
 	end, err := j.findEnd(path)
+	if err == nil && end == 0 && len(names) > 1 { // the machine stopped when it was just begun: the chain goes on in the one before
+		if err = os.Remove(path); err == nil {
+			path = filepath.Join(j.dir, names[len(names)-2])
+			end, err = j.findEnd(path)
+		}
+	}
 	if err != nil {
 		return err
 	}
@@ -110,18 +131,24 @@ func (j *Journal) resume() error {
 		_ = f.Close()
 		return err //nolint:wrapcheck // Open does
 	}
-	j.file, j.size, j.began = f, end, time.Now()
+	j.file, j.began, j.end.size = f, time.Now(), end
 	if end == 0 { // not even its first line was written
-		return j.writeHead()
+		err = j.writeHead()
 	}
-	return nil
+	j.synced = j.end
+	return errors.Join(err, f.Sync(), syncFolder(j.dir))
 }
 
-// findEnd takes the sequence and the chain's hash from the last whole line, and returns where it ends.
+// findEnd takes the sequence and the chain's hash from the last whole line, and returns where it ends. No line has a zero byte: from the first one
+// on the file is what a power cut has left of lines that were not synced.
 func (j *Journal) findEnd(path string) (int64, error) {
 	content, err := os.ReadFile(path)
 	if err != nil {
 		return 0, err //nolint:wrapcheck // Open does
+	}
+	if torn := bytes.IndexByte(content, 0); torn >= 0 {
+		j.log.Warn("the last receipts were half written when the machine stopped", "file", filepath.Base(path), "bytes", len(content)-torn)
+		content = content[:torn]
 	}
 	end := bytes.LastIndexByte(content, '\n') + 1
 	if end == 0 {
@@ -129,7 +156,7 @@ func (j *Journal) findEnd(path string) (int64, error) {
 		if err != nil {
 			return 0, fmt.Errorf("the name of %s is no number", filepath.Base(path))
 		}
-		j.seq = seq - 1
+		j.end.seq = seq - 1
 		return 0, nil
 	}
 	begin := bytes.LastIndexByte(content[:end-1], '\n') + 1
@@ -139,7 +166,7 @@ func (j *Journal) findEnd(path string) (int64, error) {
 		j.log.Error("the last receipt is damaged", "file", filepath.Base(path))
 		return int64(end), nil //nolint:nilerr // as said
 	}
-	j.seq, j.hash = r.Seq, after
+	j.end.seq, j.end.hash = r.Seq, after
 	return int64(end), nil
 }
 
@@ -158,41 +185,52 @@ func files(dir string) ([]string, error) {
 	return names, nil
 }
 
-// turn begins the next file.
+// turn begins the next file, synced.
 func (j *Journal) turn() error {
 	if j.file != nil {
-		if err := errors.Join(j.file.Sync(), j.file.Close()); err != nil {
-			return err
+		if err := j.file.Sync(); err != nil {
+			return err //nolint:wrapcheck // the callers do
 		}
+		j.synced, j.fresh = j.end, nil
 	}
-	f, err := os.OpenFile(filepath.Join(j.dir, fmt.Sprintf("%016x%s", j.seq+1, extension)), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	f, err := os.OpenFile(filepath.Join(j.dir, fmt.Sprintf("%016x%s", j.end.seq+1, extension)), os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return err //nolint:wrapcheck // the callers do
 	}
-	j.file, j.size, j.began = f, 0, time.Now()
-	if err := j.writeHead(); err != nil {
+	if j.file != nil {
+		_ = j.file.Close() // it is synced
+	}
+	j.file, j.began, j.end.size = f, time.Now(), 0
+	j.synced = j.end
+	if err := errors.Join(j.writeHead(), syncFolder(j.dir)); err != nil {
 		return err
 	}
 	return j.prune()
 }
 
-func (j *Journal) writeHead() error { return j.write(record{From: j.hash.String(), Seq: j.seq}) }
+func syncFolder(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err //nolint:wrapcheck // the callers do
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
+
+func (j *Journal) writeHead() error {
+	return j.write(record{From: j.end.hash.String(), Seq: j.end.seq})
+}
 
 // write appends a line.
 func (j *Journal) write(r record) error {
-	line, after, err := j.hash.line(r)
+	line, after, err := j.end.hash.line(r)
 	if err != nil {
 		return err
 	}
 	if _, err := j.file.Write(line); err != nil {
+		j.torn = true
 		return err //nolint:wrapcheck // the callers do
 	}
-	j.size += int64(len(line))
-	j.hash = after
-	if !j.dirty {
-		j.dirty = true
-		time.AfterFunc(syncEvery, j.sync)
-	}
+	j.end = place{j.end.size + int64(len(line)), r.Seq, after}
 	return nil
 }
 
@@ -218,58 +256,43 @@ func (j *Journal) prune() error {
 	return nil
 }
 
-// Append adds a delivery; Seq and Hash are set by it. It is synced within a second.
+// Append adds a delivery, synced; Seq and Hash are set by it. Concurrent calls share a sync. After an error that the disk has caused the receipt is
+// in memory, and tried again until the disk takes it or the process ends.
 func (j *Journal) Append(e Entry) error {
 	if len(e.Signed) > maxSigned {
 		return fmt.Errorf("a signed receipt of %d bytes is longer than %d", len(e.Signed), maxSigned)
 	}
 	j.mu.Lock()
-	defer j.mu.Unlock()
-	if j.broken != nil {
-		return j.broken
+	if j.closed {
+		j.mu.Unlock()
+		return errClosed
 	}
-	if j.size >= j.opts.FileBytes || time.Since(j.began) > j.opts.MaxAge/16 {
-		if err := j.turn(); err != nil {
-			return j.breakOff(err)
-		}
+	if len(j.owed) >= maxOwed {
+		j.mu.Unlock()
+		return errors.New("too many receipts wait for the disk: this one is not kept")
 	}
-	e.Seq = j.seq + 1
-	r, err := j.sealer.seal(e)
-	if err != nil {
-		return err
+	j.owed = append(j.owed, e)
+	if err := j.writeOwed(); err != nil {
+		j.later()
+		j.mu.Unlock()
+		return fmt.Errorf("receipts wait in memory: %w", err)
 	}
-	if err := j.write(r); err != nil {
-		return j.breakOff(err)
-	}
-	j.seq = e.Seq
-	return nil
-}
-
-// breakOff ends appending: behind half a line nothing may follow. The next Open cuts it off.
-func (j *Journal) breakOff(err error) error {
-	j.broken = fmt.Errorf("receipts are not kept until the next start: %w", err)
-	return j.broken
-}
-
-// sync makes durable what was appended in the last second.
-func (j *Journal) sync() {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	if !j.dirty || j.broken != nil {
-		return
-	}
-	j.dirty = false
-	if err := j.file.Sync(); err != nil {
-		j.log.Error("receipts cannot be kept", "error", j.breakOff(err))
-	}
+	r := j.join()
+	j.mu.Unlock()
+	<-r.done
+	return r.err
 }
 
 // Close syncs and closes the journal.
 func (j *Journal) Close() error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	j.broken = errors.New("the receipts are closed")
-	if err := errors.Join(j.file.Sync(), j.file.Close()); err != nil {
+	if j.closed {
+		return errClosed
+	}
+	err := j.writeOwed()
+	j.closed = true
+	if err := errors.Join(err, j.file.Sync(), j.file.Close()); err != nil {
 		return fmt.Errorf("close the receipts: %w", err)
 	}
 	return nil
@@ -292,7 +315,7 @@ type Summary struct {
 func (j *Journal) Walk(ctx context.Context, fn func(Entry) error) (Summary, error) {
 	j.mu.Lock()
 	names, err := files(j.dir)
-	size := j.size
+	size := j.end.size
 	j.mu.Unlock()
 	if err != nil {
 		return Summary{}, err

@@ -111,6 +111,61 @@ func TestWhatWasWrittenIsRead(t *testing.T) {
 	}
 }
 
+// TestPowerCut leaves what a power cut leaves of lines that were not synced: zeros at their end, or in their middle.
+func TestPowerCut(t *testing.T) {
+	dir := t.TempDir()
+	j := open(t, dir, receipts.Options{})
+	add(t, j, 1, 5)
+	_ = j.Close()
+	names, err := filepath.Glob(filepath.Join(dir, "*"))
+	if err != nil || len(names) != 1 {
+		t.Fatal(names, err)
+	}
+	whole, err := os.ReadFile(names[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := bytes.SplitAfter(whole, []byte("\n")) // the head is the first
+	synced := len(bytes.Join(lines[:4], nil))
+	for name, c := range map[string][]byte{
+		"zeros at the end":    slices.Concat(whole[:synced], make([]byte, 300)),
+		"a line and zeros":    slices.Concat(whole[:synced], lines[4], make([]byte, 300)),
+		"zeros in the middle": slices.Concat(whole[:synced], make([]byte, len(lines[4])), lines[5]),
+		"half a line":         slices.Concat(whole[:synced], lines[4][:20], make([]byte, len(lines[4])-20), lines[5]),
+	} {
+		if err := os.WriteFile(names[0], c, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		j := open(t, dir, receipts.Options{})
+		before, _ := read(t, j)
+		add(t, j, 6, 8)
+		got, s := read(t, j)
+		if s.Broken != "" || len(before) < 3 || len(before) > 4 || len(got) != len(before)+3 || !same(got[2], entry(3)) || !same(got[len(got)-1], entry(8)) {
+			t.Errorf("%s: %d receipts, then %+v", name, len(before), s)
+		}
+		_ = j.Close()
+	}
+}
+
+// TestPowerCutAtANewFile leaves an empty file, or one of zeros.
+func TestPowerCutAtANewFile(t *testing.T) {
+	for _, content := range []string{"", "\x00\x00\x00", "half a he"} {
+		dir := t.TempDir()
+		j := open(t, dir, receipts.Options{})
+		add(t, j, 1, 3)
+		_ = j.Close()
+		if err := os.WriteFile(filepath.Join(dir, "0000000000000004.log"), []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		j = open(t, dir, receipts.Options{FileBytes: 100})
+		add(t, j, 4, 6)
+		if got, s := read(t, j); s.Broken != "" || len(got) != 6 {
+			t.Errorf("%q: %d receipts, %+v", content, len(got), s)
+		}
+		_ = j.Close()
+	}
+}
+
 // TestRemovalIsNoticed changes the files in the ways of somebody who wants a delivery not to have been, or to have been.
 func TestRemovalIsNoticed(t *testing.T) {
 	lines := func(c []byte) [][]byte { return bytes.SplitAfter(c, []byte("\n")) }

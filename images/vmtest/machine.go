@@ -25,7 +25,9 @@ type machine struct {
 	init   string
 	memory int // MiB
 	// steady makes time in the machine a count of instructions, and no matter of what else this machine does. It takes twice as long.
-	steady   bool
+	steady bool
+	// disk is a file that outlives the machine; empty for none. What the machine has not written out when QEMU is killed is lost.
+	disk     string
 	modules  []string
 	programs []string
 }
@@ -88,6 +90,9 @@ func (m machine) run(ctx context.Context, test string, args []string) (code int,
 		"-serial", "file:" + console, "-serial", "stdio", "-serial", "file:" + result,
 		"-kernel", image, "-initrd", initramfs,
 		"-append", "console=ttyS0 quiet cryptomgr.notests mitigations=off panic=-1 oops=panic rcupdate.rcu_expedited=1",
+	}
+	if m.disk != "" {
+		options = append(options, "-drive", "file="+m.disk+",format=raw,if=virtio,cache=writeback")
 	}
 	if m.steady {
 		options = append(options, "-icount", "shift=1,sleep=off", "-rtc", "clock=vm")

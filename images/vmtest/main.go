@@ -32,10 +32,14 @@ func main() {
 	flag.StringVar(&m.init, "init", "", "the program vminit")
 	flag.IntVar(&m.memory, "memory", 768, "memory of the machine in `MiB`")
 	flag.BoolVar(&m.steady, "steady", false, "let time pass by instructions, for benchmarks on a busy machine; twice as slow")
+	flag.StringVar(&m.disk, "disk", "", "`file` that is the machine's disk /dev/vda; it outlives the machine")
 	list := flag.String("modules", modules, "kernel modules to load")
 	tools := flag.String("programs", programs, "programs to pack")
 	flag.Parse()
 	m.modules, m.programs = strings.Split(*list, ","), strings.Split(*tools, ",")
+	if m.disk != "" {
+		m.modules = append(m.modules, "virtio_pci", "virtio_blk")
+	}
 	if flag.NArg() == 0 || m.kernel == "" || m.init == "" {
 		fail(errors.New(`use it as go test -exec "$(go run ./images/vmtest prepare)"`))
 	}

@@ -14,6 +14,9 @@ import (
 	"github.com/towpath/towpath/images/internal/kmod"
 )
 
+// wantsProduct is the file in a package's folder that has the program packed.
+const wantsProduct = "testdata/vm-product"
+
 // pack writes the initramfs: init, the test program with its testdata, kernel modules and programs.
 func (m machine) pack(file, test string, args []string) (err error) {
 	f, err := os.Create(file)
@@ -34,7 +37,7 @@ func (m machine) pack(file, test string, args []string) (err error) {
 	p.File("vm/args", false, []byte(strings.Join(args, "\x00")))
 	p.File("vm/env", false, []byte(strings.Join(environment(os.Environ()), "\x00")))
 	if err := errors.Join(
-		p.copy(m.init, "init", true), p.program(test, "vm/test"), p.tree("testdata", "vm/package"), p.modules(m), p.programs(m.programs),
+		p.copy(m.init, "init", true), p.program(test, "vm/test"), p.tree("testdata", "vm/package"), p.modules(m), p.programs(m.programs), p.product(m),
 	); err != nil {
 		return err
 	}
@@ -129,6 +132,14 @@ func (p packer) programs(names []string) error {
 		}
 	}
 	return nil
+}
+
+// product packs the program for tests whose package says so by a file of that name in its folder: it is large.
+func (p packer) product(m machine) error {
+	if _, err := os.Stat(wantsProduct); err != nil {
+		return nil //nolint:nilerr // it does not
+	}
+	return p.copy(filepath.Join(filepath.Dir(m.init), product), "bin/"+product, true)
 }
 
 func (p packer) modules(m machine) error {

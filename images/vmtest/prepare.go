@@ -17,6 +17,9 @@ import (
 // wanted is the package that always depends on Debian's newest kernel for virtual machines.
 const wanted = "linux-image-cloud-amd64"
 
+// product is the program, which is packed for the packages that ask for it.
+const product = "towpath"
+
 // prepare makes everything that a VM needs and returns the argument of go test -exec.
 func prepare(ctx context.Context) (string, error) {
 	if runtime.GOARCH != "amd64" {
@@ -34,9 +37,9 @@ func prepare(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	for name, pkg := range map[string]string{"vmtest": ".", "vminit": "./vminit"} {
-		cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", filepath.Join(cache, name),
-			"github.com/towpath/towpath/images/vmtest"+strings.TrimPrefix(pkg, "."))
+	for name, pkg := range map[string]string{"vmtest": "images/vmtest", "vminit": "images/vmtest/vminit", product: "cmd/towpath"} {
+		cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w", "-o", filepath.Join(cache, name),
+			"github.com/towpath/towpath/"+pkg)
 		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 		if out, err := cmd.CombinedOutput(); err != nil {
 			return "", fmt.Errorf("build %s: %w\n%s", name, err, out)

@@ -42,13 +42,14 @@ const (
 // use it one after the other. It is safe for concurrent use; two at a time on one file are not.
 //
 // Of what happened before a restart it knows, in at most 64 bytes for an item, salted digests of objects and contents, and one
-// number: items from it on were certainly not sent. That number is synced before the item is sent; lines of delivered objects are
-// synced with it and in idle moments, so that a power cut may lose the last of them.
+// number: items from it on were certainly not sent. That number is synced before the item is sent, the line of a delivered object before
+// its item leaves the queue: a device that heard no answer may have sent the object a second time, and that item has another number.
 type Ledger struct {
 	opts LedgerOptions
 
 	mu    sync.Mutex
 	file  *ledgerFile // nil in memory
+	torn  bool        // what is in the file is not certain
 	lines []delivered // by age
 	sums  map[delivered]time.Time
 	known map[objectKey]int // contents per object
@@ -244,10 +245,12 @@ func (l *Ledger) begin(id spool.ID) error {
 	n, numbered := number(id)
 	if l.file != nil && numbered && n >= l.mark {
 		ahead := n + markStep
-		if err := errors.Join(l.file.append(record{kind: recordMark, number: ahead}), l.file.sync()); err != nil {
+		before := l.mark
+		l.mark = ahead
+		if err := l.writeLocked(record{kind: recordMark, number: ahead}); err != nil {
+			l.mark = before
 			return err
 		}
-		l.mark = ahead
 	}
 	if len(l.doubts) >= maxDoubts {
 		l.forgetDoubtsLocked()
@@ -283,7 +286,7 @@ func (l *Ledger) certain(id spool.ID) {
 	}
 }
 
-// taken notes that the archive has the item.
+// taken notes, synced, that the archive has the item. After an error it is known until a restart only, or until the file can be written.
 func (l *Ledger) taken(id spool.ID, d delivered) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -305,7 +308,17 @@ func (l *Ledger) taken(id spool.ID, d delivered) error {
 	if l.file.records >= 2*l.opts.MaxEntries+markStep {
 		return l.rewriteLocked()
 	}
-	return l.file.append(record{kind: recordDelivered, line: d})
+	return l.writeLocked(record{kind: recordDelivered, line: d})
+}
+
+// writeLocked adds a record that l holds already, synced. Where a write or a sync has failed nobody knows what the file holds: it is replaced.
+func (l *Ledger) writeLocked(r record) error {
+	if l.torn {
+		return l.rewriteLocked()
+	}
+	err := errors.Join(l.file.append(r), l.file.sync())
+	l.torn = err != nil
+	return err
 }
 
 // duplicate notes that the item need not be sent.
@@ -341,14 +354,14 @@ func (l *Ledger) count(f func(*LedgerCounts)) {
 	f(&l.counts)
 }
 
-// sync makes everything durable that was noted.
+// sync makes durable what could not be written before.
 func (l *Ledger) sync() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.file == nil {
+	if l.file == nil || !l.torn {
 		return nil
 	}
-	return l.file.sync()
+	return l.rewriteLocked()
 }
 
 func (l *Ledger) addLocked(d delivered) {
@@ -380,7 +393,9 @@ func (l *Ledger) rewriteLocked() error {
 	for _, d := range l.lines {
 		records = append(records, record{kind: recordDelivered, line: d})
 	}
-	return l.file.rewrite(records)
+	err := l.file.rewrite(records)
+	l.torn = err != nil
+	return err
 }
 
 // number is the place of an item in its spool. IDs of other queues than a spool have none.

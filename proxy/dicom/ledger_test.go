@@ -3,6 +3,7 @@ package dicom
 import (
 	"bytes"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"math"
 	"os"
@@ -79,6 +80,41 @@ func TestLedgerSurvives(t *testing.T) {
 		if bytes.Contains(b, []byte(secret)) {
 			t.Errorf("the ledger holds %q", secret)
 		}
+	}
+}
+
+// TestLedgerIsSynced looks whether what a power cut must not take is synced when it has been noted, and that a failure spoils nothing for what
+// comes after it.
+func TestLedgerIsSynced(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "q.ledger")
+	l := ledgerAt(t, path, LedgerOptions{})
+	if err := errors.Join(l.begin(idOf(1)), l.taken(idOf(1), l.put(1, "1.1", "a"))); err != nil || l.file.dirty {
+		t.Fatalf("%v, unsynced %v", err, l.file.dirty)
+	}
+	_, _ = l.file.f.Write([]byte("half a record")) // as a full disk leaves it
+	_ = l.file.f.Close()
+	if err := l.taken(idOf(2), l.put(2, "1.2", "b")); err == nil {
+		t.Error("written to a closed file")
+	}
+	mark := l.mark
+	if err := l.taken(idOf(3), l.put(3, "1.3", "c")); err != nil {
+		t.Error(err)
+	}
+	_ = l.file.f.Close()
+	if err := l.begin(idOf(2 * markStep)); err == nil || l.mark != mark {
+		t.Errorf("%v, items below %d may have been sent instead of %d", err, l.mark, mark)
+	}
+	if err := l.sync(); err != nil {
+		t.Error(err)
+	}
+	l = ledgerAt(t, path, LedgerOptions{})
+	for n, instance := range []string{"1.1", "1.2", "1.3"} {
+		if same, _ := l.seen(l.put(9, instance, string(rune('a'+n)))); same.IsZero() {
+			t.Errorf("%s is not known to have been delivered", instance)
+		}
+	}
+	if l.doubtBelow != mark {
+		t.Errorf("in doubt below %d instead of %d", l.doubtBelow, mark)
 	}
 }
 

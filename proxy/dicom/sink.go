@@ -239,7 +239,7 @@ func (s *sink) kinds(calling string) *recent {
 	return r
 }
 
-// Idle releases the associations and makes durable what was noted.
+// Idle releases the associations and makes durable what could not be written before.
 func (s *sink) Idle() {
 	s.release(context.Background())
 	s.asker.release(context.Background())

@@ -48,6 +48,8 @@ type outbox struct {
 	illegal []string
 	// lose makes that many Carried fail as if the machine had stopped before.
 	lose int
+	// unkept makes that many Final fail as if the disk did.
+	unkept int
 }
 
 type boxed struct {
@@ -137,6 +139,8 @@ func (o *outbox) Carried() ([]transfer.Origin, error) {
 	return list, nil
 }
 
+var errDisk = errors.New("no space left on device")
+
 func (o *outbox) Final(id string, r transfer.Receipt) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -146,6 +150,9 @@ func (o *outbox) Final(id string, r transfer.Receipt) error {
 		return transfer.ErrUnknown
 	case b.state == leased:
 		return spool.ErrLeased
+	case o.unkept > 0:
+		o.unkept--
+		return errDisk
 	}
 	b.final = r
 	if b.state = done; r.Kind == transfer.Parked {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 )
 
 // receipt keeps what the receiver has signed.
@@ -62,6 +63,7 @@ func (o *outSession) carry(it *outItem, r Receipt) error {
 	delete(o.byID, it.item.ID)
 	if err != nil && final != nil {
 		o.unkept[r.ID] = *final // it will not come again in this session, the item does
+		o.nudge()
 	}
 	o.mu.Unlock()
 	if err != nil {
@@ -81,6 +83,7 @@ func (o *outSession) resolve(r Receipt) error {
 	if err != nil && !errors.Is(err, ErrUnknown) {
 		o.unkept[r.ID] = r
 		o.mu.Unlock()
+		o.nudge()
 		return err //nolint:wrapcheck // background logs it
 	}
 	delete(o.unkept, r.ID)
@@ -96,6 +99,44 @@ func (o *outSession) resolve(r Receipt) error {
 	}
 	o.out.put(named{kindSettled, r.ID, r.SHA256, r.Kind})
 	return nil
+}
+
+// keepPause is the growing pause between attempts to keep what could not be kept.
+type keepPause struct {
+	min, pause time.Duration
+	at         time.Time // of the next attempt
+}
+
+// next returns when to look again, and whether an attempt is due now. Without anything to keep the pause is short again.
+func (p *keepPause) next(any bool, now time.Time) (wait time.Duration, due bool) {
+	switch {
+	case !any:
+		p.pause, p.at = 0, time.Time{}
+		return keepEvery, false
+	case p.pause == 0:
+		p.pause = min(p.min, keepEvery)
+	case now.Before(p.at):
+		return p.at.Sub(now), false
+	default:
+		p.pause, due = min(2*p.pause, keepEvery), true
+	}
+	p.at = now.Add(p.pause)
+	return p.pause, due
+}
+
+// keeps reports whether something could not be kept.
+func (o *outSession) keeps() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return len(o.unkept) > 0
+}
+
+// nudge wakes steer.
+func (o *outSession) nudge() {
+	select {
+	case o.kick <- struct{}{}:
+	default:
+	}
 }
 
 // keepAgain tries to keep the final receipts that could not be kept before.

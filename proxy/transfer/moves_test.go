@@ -169,6 +169,28 @@ func TestEndBeforeItIsTaken(t *testing.T) {
 	w.stopIn()
 }
 
+// An end that the sender's disk could not keep for a moment is kept soon after, and not with the next ping of an idle line.
+func TestEndIsKeptSoon(t *testing.T) {
+	w := newWorld(t)
+	w.startReceiver()
+	w.out.unkept = 6
+	for n := range 3 {
+		w.out.add(fmt.Sprintf("item-%d", n), noise(byte(n), 100), 0)
+	}
+	w.startSender()
+	eventually(t, "stored", func() bool { return w.in.count() == 3 })
+	begun := time.Now()
+	for range 3 {
+		if err := w.in.deliver(w.receiver, accepted); err != nil {
+			t.Fatal(err)
+		}
+	}
+	eventually(t, "all ended", func() bool { return w.out.in(done) == 3 })
+	if took := time.Since(begun); took > 5*time.Second {
+		t.Errorf("it took %v", took)
+	}
+}
+
 // No bytes are spent on what the receiver has.
 func TestDuplicateCostsNothing(t *testing.T) {
 	w := newWorld(t)

@@ -20,7 +20,7 @@ const (
 	laneWait   = 400 * time.Millisecond
 	laneRetry  = time.Minute // after one could not be opened
 	maxPings   = 64
-	// keepEvery is how often the Outbox is asked again to keep what it could not.
+	// keepEvery is the longest pause until the Outbox is asked again to keep what it could not; the first is SenderConfig.RetryMin.
 	keepEvery = idlePing
 )
 
@@ -193,7 +193,7 @@ func (o *outSession) pong(n uint64) error {
 func (o *outSession) steer(ctx context.Context, wg *sync.WaitGroup) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
-	kept := time.Now()
+	again := keepPause{min: o.s.cfg.RetryMin}
 	for {
 		select {
 		case <-timer.C:
@@ -207,9 +207,9 @@ func (o *outSession) steer(ctx context.Context, wg *sync.WaitGroup) {
 			o.end(err)
 			return
 		}
-		timer.Reset(wait)
-		if now.Sub(kept) >= keepEvery {
-			kept = now
+		keep, due := again.next(o.keeps(), now)
+		timer.Reset(min(wait, keep))
+		if due {
 			o.keepAgain()
 		}
 		for wait < idlePing {

@@ -238,10 +238,7 @@ func (o *outSession) wanted(m want) error {
 	o.feelLocked(time.Now())
 	o.making = slices.Insert(o.making, at, it)
 	o.cond.Broadcast()
-	select {
-	case o.kick <- struct{}{}:
-	default:
-	}
+	o.nudge()
 	return nil
 }
 
