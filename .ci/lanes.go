@@ -105,7 +105,7 @@ func labLacks() []string {
 	if os.Geteuid() != 0 {
 		return []string{"not root"}
 	}
-	lacks := programs("ip", "nft", "tcpdump", "storescu", "storescp", "dcmsend", "echoscu", "Orthanc", "mllp_send")()
+	lacks := programs("ip", "ping", "nft", "tcpdump", "storescu", "storescp", "dcmsend", "echoscu", "Orthanc", "mllp_send")()
 	if _, err := os.Stat("/dev/net/tun"); err != nil {
 		lacks = append(lacks, "no /dev/net/tun")
 	}
