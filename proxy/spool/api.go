@@ -143,7 +143,7 @@ type Queue interface {
 	// Create starts an Item. It returns ErrFull or ErrClosed at once; it never blocks.
 	Create(m Meta) (Writer, error)
 	// Next waits for the most urgent deliverable Item of one queue, of these the oldest, and leases it. After 16 urgent ones in a row a routine
-	// one has its turn. In an ordered queue (see Options.Ordered) there is no such turn, the Item at the head blocks all others until it is done or
+	// one has its turn, if it can go. In an ordered queue (see Options.Ordered) the Item at the head blocks all others until it is done or
 	// parked, and only one lease exists at a time: there a priority makes sense only for what may pass others.
 	Next(ctx context.Context, queue string) (Lease, error)
 	Stats() []QueueStats

@@ -114,5 +114,6 @@ func (s *Spool) Hold(id ID, reason string) error {
 		return err
 	}
 	e.ext, e.state, e.lastError, e.notBefore = extParked, StateParked, reason, time.Time{}
+	e.queue.park(e)
 	return err
 }

@@ -5,13 +5,14 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"time"
 )
 
 // Urgent is the priority from which an item counts as urgent; what is below is routine.
 const Urgent = 5
 
 // routineTurn is how many urgent items in a row pass a routine one that could go as well: the next one is routine, so that a flood of urgent
-// items slows the others down and does not stop them. In an ordered queue there is no such turn.
+// items slows the others down and does not stop them.
 const routineTurn = 16
 
 // SetPriority changes the priority of a queued or parked item, synced: it survives a restart. It may be leased; then Lease.Item tells of it, and
@@ -106,10 +107,11 @@ func (s *Spool) recoverPriorities(ids []ID) error {
 	return nil
 }
 
-// turn is the entry of ready that goes next.
-func (q *queue) turn() *entry {
+// turn is the entry of ready that goes next, or that the others of an ordered queue have to wait for. A routine one whose turn it is lets urgent
+// ones pass while it cannot go.
+func (q *queue) turn(now time.Time) *entry {
 	head := q.ready.list[0]
-	if q.ordered || head.priority < Urgent || q.passed < routineTurn {
+	if head.priority < Urgent || q.passed < routineTurn {
 		return head
 	}
 	var first *entry
@@ -118,10 +120,15 @@ func (q *queue) turn() *entry {
 			first = e
 		}
 	}
-	if first == nil {
+	if first == nil || q.ordered && q.blocked(first, now) {
 		return head
 	}
 	return first
+}
+
+// blocked reports whether an entry of an ordered queue cannot go now.
+func (q *queue) blocked(e *entry, now time.Time) bool {
+	return e.locked() || e.notBefore.After(now) || q.halting && q.behindParked(e)
 }
 
 // took counts for turn.

@@ -1,11 +1,14 @@
 package spool_test
 
 import (
+	"context"
 	"errors"
 	"os"
 	"path/filepath"
 	"slices"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/towpath/towpath/proxy/spool"
 )
@@ -143,27 +146,77 @@ func TestPriorityBesideALease(t *testing.T) {
 
 // However many urgent items come, a routine one has its turn after sixteen, and each class keeps its order.
 func TestRoutineHasItsTurn(t *testing.T) {
-	s := open(t, t.TempDir(), spool.Options{MinFreeBytes: -1})
-	var routine, urgent []spool.ID
-	for range 4 {
-		routine = append(routine, putPriority(t, s, "q", 0))
-	}
-	for range 60 {
-		urgent = append(urgent, putPriority(t, s, "q", spool.Urgent))
-	}
-	order := drain(t, s, "q", 64)
-	var gotRoutine, gotUrgent []spool.ID
-	for i, id := range order {
-		if slices.Contains(routine, id) {
-			gotRoutine = append(gotRoutine, id)
-			if want := 17*len(gotRoutine) - 1; len(gotRoutine) < 4 && i != want {
-				t.Errorf("routine item %d came as number %d, not %d", len(gotRoutine), i, want)
+	for _, name := range []string{"loose", "ordered"} {
+		s := open(t, t.TempDir(), spool.Options{MinFreeBytes: -1, Ordered: func(q string) bool { return q == "ordered" }})
+		var routine, urgent []spool.ID
+		for range 4 {
+			routine = append(routine, putPriority(t, s, name, 0))
+		}
+		for range 60 {
+			urgent = append(urgent, putPriority(t, s, name, spool.Urgent))
+		}
+		order := drain(t, s, name, 64)
+		var gotRoutine, gotUrgent []spool.ID
+		for i, id := range order {
+			if slices.Contains(routine, id) {
+				gotRoutine = append(gotRoutine, id)
+				if want := 17*len(gotRoutine) - 1; len(gotRoutine) < 4 && i != want {
+					t.Errorf("%s: routine item %d came as number %d, not %d", name, len(gotRoutine), i, want)
+				}
+			} else {
+				gotUrgent = append(gotUrgent, id)
 			}
-		} else {
-			gotUrgent = append(gotUrgent, id)
+		}
+		if !slices.Equal(gotRoutine, routine) || !slices.Equal(gotUrgent, urgent) {
+			t.Errorf("%s: out of order: %v and %v", name, gotRoutine, gotUrgent)
 		}
 	}
-	if !slices.Equal(gotRoutine, routine) || !slices.Equal(gotUrgent, urgent) {
-		t.Errorf("out of order: %v and %v", gotRoutine, gotUrgent)
-	}
+}
+
+// In an ordered queue a routine item whose turn it is and that waits for another attempt, or may not pass a parked one, does not hold up the
+// urgent ones, and goes when it can.
+func TestTurnOfWhatCannotGo(t *testing.T) {
+	const name = "ordered"
+	synctest.Test(t, func(t *testing.T) {
+		s := open(t, t.TempDir(), spool.Options{MinFreeBytes: -1, Ordered: func(string) bool { return true }})
+		first, second := putPriority(t, s, name, 0), putPriority(t, s, name, 0)
+		l, err := s.Next(t.Context(), name)
+		if err != nil || l.Item().ID != first {
+			t.Fatalf("%v, %v", l, err)
+		}
+		if err := l.Retry(errors.New("busy")); err != nil {
+			t.Fatal(err)
+		}
+		for range 40 {
+			putPriority(t, s, name, spool.Urgent)
+		}
+		if got := drain(t, s, name, 20); slices.Contains(got, first) || slices.Contains(got, second) {
+			t.Errorf("a routine item came before its time: %v", got)
+		}
+		time.Sleep(time.Hour)
+		if got := drain(t, s, name, 1); got[0] != first {
+			t.Errorf("its turn has come, and %s went", got[0])
+		}
+
+		s = open(t, t.TempDir(), spool.Options{MinFreeBytes: -1, Ordered: func(string) bool { return true }})
+		if err := s.Halt(name, true); err != nil {
+			t.Fatal(err)
+		}
+		var urgent []spool.ID
+		for range 20 {
+			urgent = append(urgent, putPriority(t, s, name, spool.Urgent))
+		}
+		if err := s.Hold(putPriority(t, s, name, 0), "held"); err != nil {
+			t.Fatal(err)
+		}
+		putPriority(t, s, name, 0)
+		if got := drain(t, s, name, 20); !slices.Equal(got, urgent) {
+			t.Errorf("before what is parked came %v, not %v", got, urgent)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+		defer cancel()
+		if l, err := s.Next(ctx, name); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("behind what is parked came %v, %v", l, err)
+		}
+	})
 }

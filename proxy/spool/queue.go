@@ -166,14 +166,12 @@ func (q *queue) take(now time.Time) (*entry, time.Duration) {
 		}
 		return nil, 0
 	}
-	head := q.turn()
-	if q.ordered {
-		if q.leases > 0 || head.locked() || q.halting && q.behindParked(head) {
+	head := q.turn(now)
+	if q.ordered && (q.leases > 0 || q.blocked(head, now)) {
+		if q.leases > 0 || !head.notBefore.After(now) {
 			return nil, 0
 		}
-		if head.notBefore.After(now) {
-			return nil, head.notBefore.Sub(now)
-		}
+		return nil, head.notBefore.Sub(now)
 	}
 	heap.Remove(&q.ready, head.index)
 	q.took(head)
