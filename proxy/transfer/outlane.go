@@ -15,9 +15,11 @@ const (
 	idlePing = 10 * time.Second
 	// stuckAfter is how long a chunk may be under way.
 	stuckAfter = 40 * time.Second
-	// firstLanes are opened at once; another one after each laneWait in which the line was not full.
+	// firstLanes are opened at once, one more for each laneShare of what the line is known to hold; another one after each laneWait in which
+	// the line was not full.
 	firstLanes = 4
-	laneWait   = 400 * time.Millisecond
+	laneShare  = 48 << 10
+	laneWait   = 250 * time.Millisecond
 	laneRetry  = time.Minute // after one could not be opened
 	maxPings   = 64
 	// keepEvery is the longest pause until the Outbox is asked again to keep what it could not; the first is SenderConfig.RetryMin.
@@ -242,6 +244,13 @@ func (o *outSession) tick(now time.Time) (time.Duration, error) {
 	return idlePing, nil
 }
 
+// learned returns what the session knows of the line.
+func (o *outSession) learned() knownLine {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.pace.learned(time.Now())
+}
+
 func (o *outSession) unackedLocked() (n int) {
 	for _, l := range o.lanes {
 		n += l.unacked
@@ -253,11 +262,11 @@ func (o *outSession) unackedLocked() (n int) {
 func (o *outSession) reserveLane(now time.Time) (n int, ok bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.opened >= o.s.cfg.Lanes || now.Before(o.laneAt) || o.opened >= firstLanes && (o.opening > 0 || o.ready.bytes == 0 ||
+	if o.opened >= o.s.cfg.Lanes || now.Before(o.laneAt) || o.opened >= o.first && (o.opening > 0 || o.ready.bytes == 0 ||
 		o.pace.queueing() >= o.pace.target()/2) {
 		return 0, false
 	}
-	if o.opened >= firstLanes {
+	if o.opened >= o.first {
 		o.laneAt = now.Add(laneWait)
 	}
 	o.opening++

@@ -49,6 +49,7 @@ type outSession struct {
 	err                  error
 	lanes                []*outLane
 	opened               int       // lanes asked for, with lane 0
+	first                int       // lanes that are opened at once, with lane 0
 	opening              int       // of these, not answered yet
 	laneAt               time.Time // no other lane before
 	items                map[uint64]*outItem
@@ -73,10 +74,15 @@ type outSession struct {
 }
 
 func newOutSession(s *Sender) *outSession {
+	s.mu.Lock()
+	known := s.known
+	s.mu.Unlock()
 	o := &outSession{
 		s: s, out: newOutbound(), settles: make(chan struct{}, settling), over: make(chan struct{}),
 		items: map[uint64]*outItem{}, byID: map[string]*outItem{}, unkept: map[string]Receipt{}, pings: map[uint64]time.Time{}, opened: 1, kick: make(chan struct{}, 1), pace: newPacer(time.Now()), speed: newSpeed(),
 	}
+	o.pace.recall(known, time.Now())
+	o.first = min(firstLanes+int(known.trip()/laneShare), s.cfg.Lanes)
 	_, _ = rand.Read(o.id[:]) // never fails
 	o.cond = sync.NewCond(&o.mu)
 	return o

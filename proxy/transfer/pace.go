@@ -30,6 +30,7 @@ const (
 	startupGain  = 0.75 // per round trip
 	paceGain     = 1.25 // of the line's rate is the most that is sent at a time
 	paceStartup  = 2.5
+	recalled     = 0.9     // of what the line held before is sent at once
 	laneSpare    = 8 << 10 // bytes that may wait in a lane for its own congestion window
 	initialRate  = 12.5e6  // bytes/s, until measured
 	maxWindowAll = 16 << 20
@@ -67,6 +68,36 @@ type pacer struct {
 
 func newPacer(now time.Time) *pacer {
 	return &pacer{window: startWindow, startup: true, updated: now, slotEnd: now.Add(baseSlot), probeAt: now.Add(probeEvery), rateAt: now.Add(rateSlot), lanes: 1}
+}
+
+// knownLine is what a session has found out, for the next one to begin with.
+type knownLine struct {
+	rate float64 // bytes/s
+	base time.Duration
+	at   time.Time
+}
+
+// knownFor is how long that is worth something. What has changed since is found out as it is in a long session.
+const knownFor = time.Hour
+
+// trip is how much the line holds, in bytes.
+func (k knownLine) trip() float64 { return k.rate * k.base.Seconds() }
+
+// learned returns what p knows, the zero value if that is nothing yet.
+func (p *pacer) learned(now time.Time) knownLine {
+	if p.startup || p.rate == 0 {
+		return knownLine{}
+	}
+	return knownLine{p.rate, p.baseRTT(), now}
+}
+
+// recall begins with what a session before knew, a little below it. The round-trip time is measured anew.
+func (p *pacer) recall(k knownLine, now time.Time) {
+	if k.rate == 0 || now.Sub(k.at) > knownFor {
+		return
+	}
+	p.startup, p.rate, p.rateTop = false, k.rate, now
+	p.window = min(max(k.trip()*recalled, startWindow), maxWindowAll)
 }
 
 // baseRTT is the round-trip time of the idle line, 0 before the first ping.
@@ -230,7 +261,7 @@ func (p *pacer) room(now time.Time, urgent bool) (ok bool, wait time.Duration) {
 	if p.startup {
 		gain = paceStartup
 	}
-	rate := max(p.rate, startWindow/4/max(p.baseRTT(), 10*time.Millisecond).Seconds()) * gain
+	rate := max(p.rate, startWindow/2/max(p.baseRTT(), 10*time.Millisecond).Seconds()) * gain
 	depth := max(rate*chunkTime.Seconds(), 2*minChunk)
 	p.credit = min(p.credit+now.Sub(p.creditAt).Seconds()*rate, depth)
 	p.creditAt = now

@@ -205,3 +205,72 @@ func TestWorthwhile(t *testing.T) {
 		t.Errorf("learned %+v", s)
 	}
 }
+
+// A session that begins with what the one before knew fills the line from its first round trips on, also a line that has changed since, and
+// what is too old is not believed.
+func TestPacerRecalls(t *testing.T) {
+	for _, c := range []struct {
+		mbit, factor float64
+		rtt          time.Duration
+		least        float64 // of the line, used in the first four seconds
+	}{
+		{40, 1, 150 * time.Millisecond, 0.9},
+		{10, 1, 40 * time.Millisecond, 0.93},
+		{10, 0.5, 60 * time.Millisecond, 0.9},
+		{10, 4, 60 * time.Millisecond, 0.3},
+	} {
+		before := &lineModel{rate: c.mbit * 125_000, rtt: c.rtt, now: time.Unix(1000, 0)}
+		p := newPacer(before.now)
+		if k := p.learned(before.now); k.rate != 0 {
+			t.Fatalf("%+v: a session that has sent nothing knows %+v", c, k)
+		}
+		for p.rate == 0 {
+			before.run(p, 10*time.Millisecond)
+		}
+		if k := p.learned(before.now); !p.startup || k.rate != 0 {
+			t.Errorf("%+v: a session that is still finding out has a rate of %v and knows %+v", c, p.rate, k)
+		}
+		before.run(p, 30*time.Second)
+		known := p.learned(before.now)
+
+		l := &lineModel{rate: c.factor * before.rate, rtt: c.rtt, now: before.now.Add(knownFor)}
+		again, anew := newPacer(l.now), newPacer(l.now)
+		again.recall(known, l.now)
+		if used := l.run(again, 4*time.Second); used < c.least {
+			t.Errorf("%+v: %.2f of the line used at first", c, used)
+		}
+		if l.run(again, 20*time.Second); c.factor > 1 {
+			l.run(again, 40*time.Second)
+		}
+		l.max = 0
+		used := l.run(again, 10*time.Second)
+		limit := again.target() + 15*time.Millisecond + time.Duration(float64(2*again.chunk())/l.rate*float64(time.Second))
+		if used < 0.93 || l.max > limit {
+			t.Errorf("%+v: %.2f of the line used later, queue up to %v, allowed %v", c, used, l.max, limit)
+		}
+
+		anew.recall(known, before.now.Add(knownFor+time.Nanosecond))
+		if !anew.startup || anew.window != startWindow {
+			t.Errorf("%+v: what is more than an hour old is believed", c)
+		}
+	}
+}
+
+// The Sender carries it from one session to the next, and one that has found out nothing takes nothing away.
+func TestSenderRemembersTheLine(t *testing.T) {
+	now := time.Now()
+	s := &Sender{cfg: SenderConfig{Lanes: DefaultLanes}}
+	l := &lineModel{rate: 5e6, rtt: 100 * time.Millisecond, now: now.Add(-time.Minute)}
+	first := newOutSession(s)
+	if first.first != firstLanes || !first.pace.startup {
+		t.Errorf("the first session begins with %d lanes, startup %v", first.first, first.pace.startup)
+	}
+	first.pace = newPacer(l.now)
+	l.run(first.pace, 20*time.Second)
+	s.remember(first)
+	s.remember(newOutSession(&Sender{cfg: s.cfg}))
+	second := newOutSession(s)
+	if second.pace.rate != first.pace.rate || second.pace.startup || second.first != DefaultLanes {
+		t.Errorf("rate %v after %v, startup %v, %d lanes", second.pace.rate, first.pace.rate, second.pace.startup, second.first)
+	}
+}

@@ -18,7 +18,7 @@ import (
 
 // What a zero SenderConfig means.
 const (
-	DefaultLanes      = 8
+	DefaultLanes      = 12
 	DefaultAheadItems = 512
 	DefaultAheadBytes = 64 << 20
 	DefaultRetryMin   = time.Second
@@ -63,6 +63,7 @@ type Sender struct {
 
 	mu       sync.Mutex
 	session  *outSession
+	known    knownLine
 	schedule Schedule
 	total    Totals
 	lastErr  error
@@ -159,12 +160,23 @@ func (s *Sender) once(ctx context.Context) error {
 	s.total.Sessions++
 	s.mu.Unlock()
 	err = o.run(ctx)
+	s.remember(o)
 	s.mu.Lock()
 	s.session = nil
 	s.total.Cuts++
 	s.total.LineBytes += o.lineBytes
 	s.mu.Unlock()
 	return err
+}
+
+// remember keeps what a session has learned of the line, if anything.
+func (s *Sender) remember(o *outSession) {
+	k := o.learned()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if k.rate > 0 {
+		s.known = k
+	}
 }
 
 // SetSchedule replaces the limits of the line at once.

@@ -1,7 +1,10 @@
 package wanbench
 
 import (
+	"cmp"
 	"crypto/sha256"
+	"os"
+	"strconv"
 	"testing"
 	"time"
 
@@ -46,12 +49,15 @@ func measure(b *testing.B, c lineCase, withCodec bool, payloads [][]byte) {
 		}
 		before := time.Now()
 		p.start()
+		p.connected()
+		ready := time.Now()
 		steady := p.await(uint64(len(payloads)))
 		took := time.Since(before).Seconds()
 		effective := float64(total) * 8 / took
 		b.ReportMetric(effective/1e6, "Mbit/s")
 		b.ReportMetric(effective/float64(c.up.Rate), "of-line")
 		b.ReportMetric(effective/float64(c.up.Rate)/tunnelShare, "of-tunnel")
+		b.ReportMetric(float64(total)*8/time.Since(ready).Seconds()/float64(c.up.Rate)/tunnelShare, "ready-of-tunnel")
 		b.ReportMetric(steady*8/float64(c.up.Rate)/tunnelShare, "steady-of-tunnel")
 		up := p.ends.up.Stats()
 		b.ReportMetric(float64(up.DeliveredBytes)*8/took/float64(c.up.Rate), "busy")
@@ -62,12 +68,23 @@ func measure(b *testing.B, c lineCase, withCodec bool, payloads [][]byte) {
 	}
 }
 
-// BenchmarkRaw moves what cannot be compressed, without the codec: 10 s of the line.
+// seconds is how long BenchmarkRaw fills the line for: 10, or TOWPATH_WAN_SECONDS, at most 120.
+func seconds(b *testing.B) int64 {
+	b.Helper()
+	text := cmp.Or(os.Getenv("TOWPATH_WAN_SECONDS"), "10")
+	n, err := strconv.ParseInt(text, 10, 64)
+	if err != nil || n < 1 || n > 120 {
+		b.Fatalf("TOWPATH_WAN_SECONDS is %q; 1 to 120 are possible", text)
+	}
+	return n
+}
+
+// BenchmarkRaw moves what cannot be compressed, without the codec.
 func BenchmarkRaw(b *testing.B) {
 	for _, c := range lines() {
 		b.Run(c.name, func(b *testing.B) {
 			var payloads [][]byte
-			for sent := int64(0); sent < c.up.Rate/8*10; sent += 526_000 {
+			for sent := int64(0); sent < c.up.Rate/8*seconds(b); sent += 526_000 {
 				payloads = append(payloads, noise(len(payloads), 526_000))
 			}
 			measure(b, c, false, payloads)
