@@ -56,7 +56,7 @@ Examples:
 				}
 				n := adminapi.NewService{
 					Site: c.String("site"), Name: a[0], Target: c.String("target"), AETitle: c.String("ae-title"),
-					Receiver: c.String("receiver"), Mode: c.String("mode"), FixedAddress: c.Bool("fixed-address"), HL7: hl7Options(c), Queue: queueOptions(c),
+					Receiver: c.String("receiver"), Mode: c.String("mode"), FixedAddress: c.Bool("fixed-address"), HL7: hl7Options(c, nil, c.Bool("hl7")), Queue: queueOptions(c),
 					DICOM: options,
 				}
 				if n.Address, err = addressFlag(c); err != nil {

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -12,6 +13,7 @@ import (
 	"github.com/towpath/towpath/gateway/localapi"
 	"github.com/towpath/towpath/provisioning"
 	"github.com/towpath/towpath/provisioning/adminapi"
+	"github.com/towpath/towpath/provisioning/wire"
 	"github.com/towpath/towpath/proxy/dicom"
 )
 
@@ -98,14 +100,15 @@ func entries(list []string) []string {
 
 func serviceSetCommand() *cli.Command {
 	return &cli.Command{
-		Name: "set", Usage: "change the options of a DICOM service", ArgsUsage: "NAME",
+		Name: "set", Usage: "change the options of a service", ArgsUsage: "NAME",
 		Description: `Options that are not given stay. --hold=false and the like take one back, --caller "" empties a list. What is urgent passes other objects in the queues and between the chunks of a transfer. Gateways take the change up at once;
-associations under way end by the old options.
+associations and connections under way end by the old options. --gdt-receiver "" ends the writing of GDT records.
 
 Example:
   towpath service set pacs --hold --source 192.168.10.0/24
-  towpath service set pacs --urgent-ae ER_CT --urgent-class XA`,
-		Flags: append([]cli.Flag{dirFlag()}, dicomFlags()...),
+  towpath service set pacs --urgent-ae ER_CT --urgent-class XA
+  towpath service set his --urgent-stat --on-refusal stop`,
+		Flags: slices.Concat([]cli.Flag{dirFlag()}, dicomFlags(), hl7Flags()),
 		Action: func(c *cli.Context) error {
 			a, err := args(c, "NAME")
 			if err != nil {
@@ -114,6 +117,12 @@ Example:
 			s, err := serviceNamed(c, a[0])
 			if err != nil {
 				return err
+			}
+			if s.Protocol == string(wire.HL7) {
+				return setHL7(c, s)
+			}
+			if name := firstSet(c, hl7Flags(), ""); name != "" {
+				return ui.Usagef("leave it out: "+s.Name+" is a DICOM service", "--%s is for HL7 services", name)
 			}
 			o, err := dicomOptions(c, s.DICOM)
 			if err != nil {

@@ -7,6 +7,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/towpath/towpath/cmd/towpath/internal/ui"
 	"github.com/towpath/towpath/provisioning/adminapi"
 )
 
@@ -28,34 +29,87 @@ func hl7Flags() []cli.Flag {
 	}
 }
 
-// hl7Options reads them; nil if none was given.
-func hl7Options(c *cli.Context) *adminapi.HL7Options {
-	stat := c.Bool("hl7") && c.Bool(urgentStat)
-	given := stat
-	for _, f := range hl7Flags() {
-		given = given || c.IsSet(f.Names()[0])
+// hl7Options lays what was given over the options that there are; nil if nothing was given. The flag that HL7 and DICOM share counts with stat.
+func hl7Options(c *cli.Context, now *adminapi.HL7Options, stat bool) *adminapi.HL7Options {
+	o, given := adminapi.HL7Options{}, false
+	if now != nil {
+		o = *now
+	}
+	for _, f := range append(hl7Flags(), &cli.BoolFlag{Name: urgentStat}) {
+		name := f.Names()[0]
+		if !c.IsSet(name) || name == urgentStat && !stat {
+			continue
+		}
+		given = true
+		switch name {
+		case "type":
+			o.Types = entries(c.StringSlice(name))
+		case "copy":
+			o.Copy = c.Bool(name)
+		case "on-refusal":
+			o.Behind = c.String(name)
+		case "retries":
+			o.Retries = c.Int(name)
+		case "acks":
+			o.Acks = c.Bool(name)
+		case "ack-timeout":
+			o.AckTimeout = int((c.Duration(name) + time.Second - 1) / time.Second)
+		case "commit-sender":
+			o.CommitSender = c.Bool(name)
+		case "commit-target":
+			o.CommitTarget = c.Bool(name)
+		case urgentStat:
+			o.UrgentStat = c.Bool(name)
+		default:
+			o.GDT = gdtOptions(c, o.GDT)
+		}
 	}
 	if !given {
 		return nil
 	}
-	timeout := c.Duration("ack-timeout")
-	return &adminapi.HL7Options{
-		Types: c.StringSlice("type"), Copy: c.Bool("copy"), Behind: c.String("on-refusal"), Retries: c.Int("retries"), Acks: c.Bool("acks"),
-		CommitSender: c.Bool("commit-sender"), CommitTarget: c.Bool("commit-target"),
-		AckTimeout: int((timeout + time.Second - 1) / time.Second),
-		UrgentStat: stat,
-		GDT:        gdtOptions(c),
-	}
+	return &o
 }
 
-func gdtOptions(c *cli.Context) *adminapi.GDT {
-	o := adminapi.GDT{
-		Receiver: c.String("gdt-receiver"), Sender: c.String("gdt-sender"), Procedure: c.String("gdt-procedure"), Charset: c.Int("gdt-charset"),
+// gdtOptions lays what was given over the options that there are; without a receiver there are none.
+func gdtOptions(c *cli.Context, now *adminapi.GDT) *adminapi.GDT {
+	var o adminapi.GDT
+	if now != nil {
+		o = *now
 	}
-	if o == (adminapi.GDT{}) {
+	for name, field := range map[string]*string{"gdt-receiver": &o.Receiver, "gdt-sender": &o.Sender, "gdt-procedure": &o.Procedure} {
+		if c.IsSet(name) {
+			*field = c.String(name)
+		}
+	}
+	if c.IsSet("gdt-charset") {
+		o.Charset = c.Int("gdt-charset")
+	}
+	if o == (adminapi.GDT{}) || c.IsSet("gdt-receiver") && o.Receiver == "" {
 		return nil
 	}
 	return &o
+}
+
+// setHL7 changes the options of an HL7 service.
+func setHL7(c *cli.Context, s adminapi.Service) error {
+	if name := firstSet(c, dicomFlags(), urgentStat); name != "" {
+		return ui.Usagef("leave it out: "+s.Name+" is an HL7 service", "--%s is for DICOM services", name)
+	}
+	o := hl7Options(c, s.HL7, true)
+	if o == nil {
+		return ui.Usagef("give one of the options", "nothing to change")
+	}
+	return offline(c, adminClient(c).SetServiceHL7(c.Context, s.Name, *o))
+}
+
+// firstSet is the name of the first of these flags that was given, but for one that does not count; empty for none.
+func firstSet(c *cli.Context, flags []cli.Flag, but string) string {
+	for _, f := range flags {
+		if name := f.Names()[0]; name != but && c.IsSet(name) {
+			return name
+		}
+	}
+	return ""
 }
 
 func hl7OptionsText(o adminapi.HL7Options) string {

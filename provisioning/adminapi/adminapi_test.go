@@ -148,6 +148,13 @@ func TestClientReachesEveryOperation(t *testing.T) {
 	if his.Port != 2575 || his.Mode != "pass-through" || his.Receiver != "HIS^WARD" {
 		t.Errorf("the service is %+v", his)
 	}
+	answers := adminapi.HL7Options{Types: []string{"ORM", "ORU^R01"}, Acks: true, AckTimeout: 20}
+	if err := c.SetServiceHL7(ctx, "his", answers); err != nil {
+		t.Fatal(err)
+	}
+	if l := must(c.Services(ctx))(t); !slices.ContainsFunc(l, func(s adminapi.Service) bool { return s.Name == "his" && reflect.DeepEqual(s.HL7, &answers) }) {
+		t.Errorf("the services are %+v", l)
+	}
 	if g := must(c.Allow(ctx, "lab-pacs", "praxis-nord", 0))(t); g.LANPort != 11112 || g.Owner != "lab" || g.Site != "praxis-nord" || g.Service != "lab-pacs" {
 		t.Errorf("the grant is %+v", g)
 	}
@@ -409,8 +416,8 @@ func TestDescription(t *testing.T) {
 			}
 		}
 	}
-	if operations != 63 {
-		t.Errorf("%d operations are described, want 63", operations)
+	if operations != 64 {
+		t.Errorf("%d operations are described, want 64", operations)
 	}
 	if bytes.Contains(doc.text, []byte(`"null"`)) {
 		t.Error("something may be null")

@@ -119,6 +119,11 @@ func (c *Client) SetServiceDICOM(ctx context.Context, service string, o DICOMOpt
 	return c.send(ctx, http.MethodPut, path("services", service, "dicom"), o)
 }
 
+// SetServiceHL7 replaces the options of an HL7 Service.
+func (c *Client) SetServiceHL7(ctx context.Context, service string, o HL7Options) error {
+	return c.send(ctx, http.MethodPut, path("services", service, "hl7"), o)
+}
+
 // RemoveService removes a Service that nobody may use any more.
 func (c *Client) RemoveService(ctx context.Context, service string) error {
 	return c.send(ctx, http.MethodDelete, path("services", service), nil)

@@ -55,6 +55,10 @@ type (
 		Service string `path:"service" maxLength:"64" doc:"name or id"`
 		Body    DICOMOptions
 	}
+	serviceHL7Input struct {
+		Service string `path:"service" maxLength:"64" doc:"name or id"`
+		Body    HL7Options
+	}
 	grantPath struct {
 		Service string `path:"service" maxLength:"64" doc:"name or id"`
 		Site    string `path:"site" maxLength:"64" doc:"name or id"`
@@ -187,6 +191,11 @@ func (s *server) services() {
 		"Change the options of a DICOM service", http.StatusNoContent),
 		func(ctx context.Context, in *serviceDICOMInput) error {
 			return s.c.SetServiceDICOM(ctx, actorOf(ctx), in.Service, in.Body.options())
+		})
+	serveEmpty(s, s.operation("set-service-hl7", http.MethodPut, "/v1/services/{service}/hl7", "services",
+		"Change the options of an HL7 service", http.StatusNoContent),
+		func(ctx context.Context, in *serviceHL7Input) error {
+			return s.c.SetServiceHL7(ctx, actorOf(ctx), in.Service, in.Body.options())
 		})
 	serveEmpty(s, s.operation("remove-service", http.MethodDelete, "/v1/services/{service}", "services",
 		"Remove a service that nobody may use any more", http.StatusNoContent),

@@ -2,6 +2,7 @@ package coordinator_test
 
 import (
 	"net/netip"
+	"slices"
 	"testing"
 	"time"
 
@@ -112,6 +113,48 @@ func TestServiceOptionsReachTheUsers(t *testing.T) {
 	}
 	wantCode(t, n.SetServiceDICOM(ctx, "test", "pacs", wire.DICOMOptions{Rate: -1}), provisioning.Invalid, "make no sense")
 	wantCode(t, n.SetServiceDICOM(ctx, "test", "none", want), provisioning.NotFound, "none")
+	wantCode(t, n.SetServiceHL7(ctx, "test", "pacs", wire.HL7Options{Acks: true}), provisioning.Invalid, "speaks no HL7")
+}
+
+// TestHL7OptionsReachTheUsers changes the options of an HL7 service, which may not come into the way of another one.
+func TestHL7OptionsReachTheUsers(t *testing.T) {
+	n := newNetwork(t, provisioningtest.Options{})
+	ctx := t.Context()
+	n.Center(t, "lab", "")
+	n.Clinic(t, "nord")
+	for name, types := range map[string]string{"orders": "ORM", "results": "ORU"} {
+		s := coordinator.NewService{Site: "lab", Name: name, Protocol: wire.HL7, Target: "192.168.1.10:2575", HL7: wire.HL7Options{Types: types}}
+		if _, err := n.CreateService(ctx, "test", s); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := n.Allow(ctx, "test", name, "nord", 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := n.SetServiceHL7(ctx, "test", "results", wire.HL7Options{Types: "ORU,ADT", UrgentStat: true, Behind: wire.Stop}); err != nil {
+		t.Fatal(err)
+	}
+	n.Node(t, "lab")
+	nord := n.Node(t, "nord")
+	want := wire.HL7Options{Types: "ADT,ORU", UrgentStat: true, Behind: wire.Stop}
+	heard := func() bool {
+		return slices.ContainsFunc(deviceMap(t, n, nord).Uses, func(u wire.Use) bool { return u.Service == "results" && u.HL7 == want })
+	}
+	if !heard() {
+		t.Errorf("the user hears %+v", deviceMap(t, n, nord).Uses)
+	}
+	for _, o := range []wire.HL7Options{{}, {Types: "ORM^O01,ORU"}} {
+		wantCode(t, n.SetServiceHL7(ctx, "test", "results", o), provisioning.Conflict, "orders")
+	}
+	if err := n.SetServiceHL7(ctx, "test", "results", wire.HL7Options{Copy: true}); err != nil {
+		t.Errorf("what takes copies is in nobody's way: %v", err)
+	}
+	if err := n.SetServiceHL7(ctx, "test", "results", want); err != nil || !heard() {
+		t.Errorf("back again: %v", err)
+	}
+	wantCode(t, n.SetServiceHL7(ctx, "test", "results", wire.HL7Options{Retries: -1}), provisioning.Invalid, "make no sense")
+	wantCode(t, n.SetServiceHL7(ctx, "test", "none", want), provisioning.NotFound, "none")
+	wantCode(t, n.SetServiceDICOM(ctx, "test", "results", wire.DICOMOptions{Hold: true}), provisioning.Invalid, "speaks no DICOM")
 }
 
 func deviceBox(b *provisioningtest.Node) provisioning.NodeID {

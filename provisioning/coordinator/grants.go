@@ -85,10 +85,18 @@ func doorIsFree(tx store.Tx, v provisioning.Service, user provisioning.Site, por
 	if err != nil {
 		return fmt.Errorf("read the grants: %w", err)
 	}
+	if slices.ContainsFunc(grants, func(g provisioning.Grant) bool { return g.Service == v.ID }) {
+		return alreadyGranted(v, user)
+	}
+	return tellsApart(tx, v, user, port, grants)
+}
+
+// tellsApart refuses a Service at a door where a sender could not tell it from another one of the grants.
+func tellsApart(tx store.Tx, v provisioning.Service, user provisioning.Site, port uint16, grants []provisioning.Grant) error {
 	door := netmap.NewDoor(v, port)
 	for _, g := range grants {
 		if g.Service == v.ID {
-			return alreadyGranted(v, user)
+			continue
 		}
 		other, err := tx.Services().ByID(g.Service)
 		if err != nil {
@@ -107,7 +115,7 @@ func doorIsFree(tx store.Tx, v provisioning.Service, user provisioning.Site, por
 			what = fmt.Sprintf("receiver %s", v.Receiver) + ofTypes(v)
 		}
 		return provisioning.Errorf(provisioning.Conflict, "at site %s, port %d is taken by %s and could not tell the two apart (%s)",
-			user.Name, port, other.Name, what).WithHint("choose another port for this grant")
+			user.Name, port, other.Name, what).WithHint("choose another port for the grant")
 	}
 	return nil
 }

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"math"
 	"net/netip"
-	"slices"
 	"strings"
 
 	"github.com/towpath/towpath/provisioning"
@@ -64,11 +63,8 @@ func defaultPort(p wire.Protocol) uint16 {
 func (c *Coordinator) CreateService(ctx context.Context, actor string, n NewService) (ServiceInfo, error) {
 	v := provisioning.Service{
 		ID: provisioning.NewServiceID(), Name: n.Name, Protocol: n.Protocol, AETitle: strings.TrimSpace(n.AETitle),
-		Receiver: strings.TrimSpace(n.Receiver), Mode: cmp.Or(n.Mode, wire.Queued), Target: n.Target, HL7: n.HL7, Queue: n.Queue, DICOM: sortedDICOM(n.DICOM), Created: c.stamp(),
+		Receiver: strings.TrimSpace(n.Receiver), Mode: cmp.Or(n.Mode, wire.Queued), Target: n.Target, HL7: sortedHL7(n.HL7), Queue: n.Queue, DICOM: sortedDICOM(n.DICOM), Created: c.stamp(),
 	}
-	types := n.HL7.TypeList()
-	slices.Sort(types)
-	v.HL7.Types = strings.Join(types, ",")
 	var info ServiceInfo
 	err := c.change(ctx, actor, "service.create", func(tx store.Tx) (string, string, error) {
 		site, err := siteNamed(tx, n.Site)
