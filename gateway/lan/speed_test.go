@@ -245,7 +245,7 @@ func BenchmarkDefaultStorescu(b *testing.B) {
 }
 
 // storescp runs until the test ends.
-func storescp(b *testing.B) (address string) {
+func storescp(b *testing.B, env ...string) (address string) {
 	b.Helper()
 	var n lan.Network
 	free, err := n.Listen(b.Context(), "tcp", "127.0.0.1:0")
@@ -256,18 +256,12 @@ func storescp(b *testing.B) (address string) {
 	_ = free.Close()
 	_, port, _ := net.SplitHostPort(address)
 	cmd := dcmtk(context.WithoutCancel(b.Context()), b, "storescp", "+xa", "+B", "+uf", "-od", b.TempDir(), port)
+	cmd.Env = append(cmd.Env, env...)
 	cmd.Stdout, cmd.Stderr = io.Discard, io.Discard
 	if err := cmd.Start(); err != nil {
 		b.Fatal(err)
 	}
 	b.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
-	for deadline := time.Now().Add(20 * time.Second); ; {
-		_, err := dicom.Echo(b.Context(), dicom.EchoConfig{Network: &n, Target: address, CalledAE: "X"})
-		if err == nil {
-			return address
-		}
-		if time.Now().After(deadline) {
-			b.Fatalf("storescp does not answer: %v", err)
-		}
-	}
+	awaitEcho(b, "storescp", address)
+	return address
 }
