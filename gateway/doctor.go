@@ -30,6 +30,9 @@ func (g *Gateway) Doctor(ctx context.Context) doctor.Report {
 		if c := g.carrierStatus(); c != nil && c.Carried {
 			t.Carried = c.How
 		}
+		if m := g.portMapping(); m != nil {
+			t.Mapping = &doctor.Mapping{External: m.External, Protocol: m.Protocol, Public: m.Public, Problem: m.Problem}
+		}
 		return t, err
 	})
 }

@@ -30,6 +30,7 @@ import (
 	"github.com/towpath/towpath/tunnel"
 	"github.com/towpath/towpath/tunnel/capture"
 	"github.com/towpath/towpath/tunnel/carrier"
+	"github.com/towpath/towpath/tunnel/portmap"
 	"github.com/towpath/towpath/tunnel/steer"
 )
 
@@ -98,6 +99,8 @@ type Options struct {
 	// machine's interfaces; it may be nil.
 	Steer     *steer.Bind
 	Addresses func() []netip.Addr
+	// Router says which router is asked for a port mapping (portmap.DefaultRouter), for Steer; nil asks none.
+	Router func() netip.AddrPort
 	// GiveWay has Run end with ErrBlocked where another Device could be carried. StandIn says that Device is that one, and has Run end with
 	// ErrUnblocked.
 	GiveWay, StandIn bool
@@ -129,6 +132,7 @@ type Gateway struct {
 
 	making  making
 	twins   *twins
+	portmap *portmap.Keeper // nil if no router is asked
 	devices *dicom.Devices
 
 	devicesSaving sync.Mutex // guards what follows, of devices
@@ -171,6 +175,7 @@ func New(opt Options) (*Gateway, error) {
 		opt: opt, lan: &lan.Network{Mark: opt.Guard.mark()}, netMap: m, newest: m.Generation, clock: opt.Clock, instance: rand.Text(), started: time.Now(),
 		changed: make(chan struct{}, 1), up: make(chan struct{}),
 	}
+	g.portmap = g.newPortmap()
 	if g.clock == nil {
 		g.clock = clock.NewKeeper(clock.Machine{}, opt.Dir, opt.Log)
 	}
@@ -262,6 +267,13 @@ func (g *Gateway) Run(ctx context.Context) error {
 	})
 	group.Go(func() error { return g.twins.loop(ctx) })
 	group.Go(func() error { return g.pathLoop(ctx) })
+	if g.portmap != nil {
+		group.Go(func() error {
+			<-g.up
+			g.portmap.Run(ctx)
+			return nil
+		})
+	}
 	group.Go(func() error {
 		<-g.up
 		return g.mtuLoop(ctx)

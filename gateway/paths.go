@@ -30,6 +30,7 @@ func (g *Gateway) pathLoop(ctx context.Context) error {
 	tick := time.NewTicker(addressesEvery)
 	defer tick.Stop()
 	var had []netip.Addr
+	var mapped netip.AddrPort
 	var asked time.Time
 	var generation uint64
 	var direct int
@@ -39,18 +40,21 @@ func (g *Gateway) pathLoop(ctx context.Context) error {
 		moved := !first && !slices.Equal(had, now)
 		if moved {
 			g.opt.Steer.Moved()
+			if g.portmap != nil {
+				g.portmap.Moved()
+			}
 		}
 		g.mu.Lock()
 		connected, m := g.link.Connected, g.plan
 		g.mu.Unlock()
 		reached := g.direct(m)
 		switch {
-		case moved || m.Generation != generation:
+		case moved || m.Generation != generation || mapped != g.mapped():
 			asked, every = time.Time{}, askPathsSoon
 		case reached < direct:
 			every = askPathsSoon
 		}
-		had, generation, direct = now, m.Generation, reached
+		had, generation, direct, mapped = now, m.Generation, reached, g.mapped()
 		if connected && slices.ContainsFunc(m.Peers, hasRelays) && time.Since(asked) >= every {
 			if !asked.IsZero() {
 				every = min(2*every, askPathsEvery)
@@ -97,7 +101,7 @@ func (g *Gateway) askPaths(ctx context.Context, c *control.HTTP, m wire.NetMap, 
 	if err != nil {
 		return
 	}
-	var q wire.PathsQuestion
+	q := wire.PathsQuestion{Mapped: g.mapped()}
 	for _, a := range own[:min(len(own), wire.MaxLocalPaths)] {
 		q.Local = append(q.Local, netip.AddrPortFrom(a, st.ListenPort))
 	}
@@ -119,6 +123,9 @@ func candidates(m wire.NetMap, a wire.PathsAnswer) map[wgkey.PublicKey][]path.Ca
 		var list []path.Candidate
 		if p.Seen.IsValid() {
 			list = append(list, path.Candidate{Address: p.Seen, Source: path.Observed})
+		}
+		if p.Mapped.IsValid() {
+			list = append(list, path.Candidate{Address: p.Mapped, Source: path.Mapped})
 		}
 		for _, l := range p.Local[:min(len(p.Local), wire.MaxLocalPaths)] {
 			list = append(list, path.Candidate{Address: l, Source: path.Local})

@@ -25,6 +25,9 @@ func TestCandidatesAreThoseOfRelayedPeers(t *testing.T) {
 	if len(got) != 1 || len(list) != 1+wire.MaxLocalPaths || list[0] != (path.Candidate{Address: seen, Source: path.Observed}) || list[1] != (path.Candidate{Address: local, Source: path.Local}) {
 		t.Errorf("%+v", got)
 	}
+	if got := candidates(m, wire.PathsAnswer{Peers: []wire.PeerPaths{{PublicKey: relayed, Mapped: seen}}})[relayed]; len(got) != 1 || got[0] != (path.Candidate{Address: seen, Source: path.Mapped}) {
+		t.Errorf("of a peer with a port of its router: %+v", got)
+	}
 	if got := candidates(m, wire.PathsAnswer{Peers: []wire.PeerPaths{{PublicKey: relayed}}}); len(got[relayed]) != 0 {
 		t.Errorf("of a peer that is nowhere: %+v", got)
 	}

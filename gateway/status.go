@@ -30,7 +30,7 @@ func (g *Gateway) Status(ctx context.Context) localapi.Status {
 		Archives: g.twins.status(m), Commitments: g.runner.Commitments(), Devices: g.devices.List(),
 	}
 	s.Standby = g.making.keeper.Status()
-	s.Firewall, s.Carrier = g.firewallStatus(ctx), g.carrierStatus()
+	s.Firewall, s.Carrier, s.PortMapping = g.firewallStatus(ctx), g.carrierStatus(), g.portMapping()
 	dev, err := g.opt.Device.Status(ctx)
 	if err != nil {
 		g.opt.Log.Warn("the tunnel's status cannot be read", "error", err)

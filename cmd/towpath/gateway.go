@@ -21,6 +21,7 @@ import (
 	"github.com/towpath/towpath/provisioning/wire"
 	"github.com/towpath/towpath/proxy/spool"
 	"github.com/towpath/towpath/tunnel/capture"
+	"github.com/towpath/towpath/tunnel/portmap"
 	"github.com/towpath/towpath/tunnel/relay"
 	"github.com/towpath/towpath/tunnel/turn"
 )
@@ -38,6 +39,7 @@ func gatewayFlags() []cli.Flag {
 		&cli.StringFlag{Name: "interface", Value: box.Interface, Usage: "`NAME` of the tunnel's network interface, where the backend has one"},
 		&cli.IntFlag{Name: "mtu", Usage: "inner MTU of the tunnel in `BYTES`; 1280 if not given"},
 		&cli.BoolFlag{Name: "no-direct", Usage: "reach sites without an endpoint through the relay only, and look for no direct way"},
+		&cli.BoolFlag{Name: "no-portmap", Usage: "ask the router for no port mapping (PCP, NAT-PMP)"},
 		&cli.BoolFlag{Name: "no-transfer", Usage: "deliver queued objects straight to their service, without the center's gateway; give it on both sides"},
 		&cli.StringFlag{Name: "folders", Usage: "`DIR` for the folders of HL7 services that are files; one of the state directory if not given"},
 		&cli.Int64Flag{Name: "queue-max", Usage: "most `BYTES` the queue may hold; as much as the disk has, less 256 MiB, if not given"},
@@ -95,6 +97,8 @@ type gatewayOptions struct {
 	Relay *relay.Relay
 	// NoDirect leaves relayed peers on the relay.
 	NoDirect bool
+	// NoPortmap asks the router for nothing.
+	NoPortmap bool
 	// GiveWay and StandIn are those of gateway.Options, and Why is the reason for Backend if it is not a person's choice. They are set by lives.
 	GiveWay, StandIn bool
 	Why              string
@@ -103,7 +107,8 @@ type gatewayOptions struct {
 func gatewayConfig(c *cli.Context) (gatewayOptions, error) {
 	o := gatewayOptions{
 		Backend: c.String("backend"), Interface: c.String("interface"), MTU: c.Int("mtu"), QueueMax: c.Int64("queue-max"), Folders: c.String("folders"), NoTransfer: c.Bool("no-transfer"), NoDirect: c.Bool("no-direct"),
-		Clock: clockOf(c), NoFirewall: c.Bool("no-firewall"),
+		NoPortmap: c.Bool("no-portmap"),
+		Clock:     clockOf(c), NoFirewall: c.Bool("no-firewall"),
 	}
 	var err error
 	if o.LANNets, err = lanNets(c.StringSlice("lan-net")); err != nil {
@@ -213,6 +218,9 @@ func newGateway(ctx context.Context, dir *state.Dir, o gatewayOptions, log *slog
 		Folders: o.Folders, NoTransfer: o.NoTransfer, Version: version, Clock: keeper, Ways: o.Ways, Guard: guard, Tap: tap, Carrier: ways.Carrier, Steer: ways.Steer, GiveWay: o.GiveWay, StandIn: o.StandIn, Log: log,
 		Addresses: func() []netip.Addr { return box.Addresses(box.Interface, o.Interface) },
 		Look:      func() wire.Facts { return box.Facts(version, box.Interface, o.Interface) },
+	}
+	if !o.NoPortmap {
+		opt.Router = portmap.DefaultRouter
 	}
 	if o.Relay != nil {
 		opt.Relay = relaying{o.Relay}

@@ -44,6 +44,7 @@ var house = []room{
 	// Level 2: mechanisms.
 	{"tunnel/path", "tunnel/wgkey", "where packets go is decided by a pure function of probes and time"},
 	{"tunnel/steer", "tunnel/path tunnel/wgkey", "who carries out what is decided knows devices only as their socket"},
+	{"tunnel/portmap", "tunnel", "who asks a router knows one mark and no device"},
 	{
 		"tunnel/...", "tunnel tunnel/wgkey tunnel/link tunnel/uapi tunnel/capture tunnel/path tunnel/steer tunnel/internal/...",
 		"backends know the noun, the link, the tap, the protocol and whom their packets are steered by, not each other",

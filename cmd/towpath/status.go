@@ -99,6 +99,9 @@ func printStatus(w io.Writer, s localapi.Status) error {
 	if c := s.Carrier; c != nil && c.Carried {
 		fmt.Fprintf(w, "UDP is blocked here: carried over %s since %s; %d packets dropped on the way out\n", c.How, c.Since.Local().Format(time.DateTime), c.Dropped)
 	}
+	if m := s.PortMapping; m != nil {
+		fmt.Fprintln(w, mappingLine(*m))
+	}
 	var rows [][]string
 	for _, p := range s.Tunnel.Peers {
 		endpoint := ""
@@ -226,4 +229,17 @@ func wayOf(p *localapi.Path, now time.Time) string {
 		return s
 	}
 	return "relay, " + p.State + " for " + ui.For(p.Since, now)
+}
+
+// mappingLine says what the router has agreed to.
+func mappingLine(m localapi.PortMapping) string {
+	switch {
+	case m.External.IsValid() && m.Public:
+		return fmt.Sprintf("Port mapping: %s (%s)", m.External, m.Protocol)
+	case m.External.IsValid():
+		return fmt.Sprintf("Port mapping: %s (%s), not used: no address of the internet", m.External, m.Protocol)
+	case m.Problem != "":
+		return "Port mapping: none, " + m.Problem
+	}
+	return "Port mapping: not asked for yet"
 }

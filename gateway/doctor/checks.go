@@ -208,3 +208,18 @@ func (p Patient) peers(t Tunnel) Report {
 	slices.SortStableFunc(list, func(a, b Finding) int { return cmp.Compare(a.Check, b.Check) })
 	return list
 }
+
+// finding is never a fault: there is the relay.
+func (m Mapping) finding() Finding {
+	const check = "port mapping"
+	switch {
+	case m.External.IsValid() && m.Public:
+		return says(check, OK, "the router takes packets for this box at %s (%s)", m.External, m.Protocol)
+	case m.External.IsValid():
+		return says(check, Note, "the router takes packets for this box at %s (%s), which is no address of the internet: another router translates, too", m.External, m.Protocol).
+			do("nothing, if the relay will do; otherwise have the outer router pass the port on, or ask the provider for a public address")
+	case m.Problem != "":
+		return says(check, Note, "there is no port mapping: %s", m.Problem).do("nothing, if the relay will do; otherwise turn on PCP or NAT-PMP in the router")
+	}
+	return says(check, Note, "the router has not been asked for a port mapping yet")
+}

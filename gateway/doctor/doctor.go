@@ -76,8 +76,20 @@ type Tunnel struct {
 	Trial bool
 	// Carried says over what the packets go where UDP is blocked; empty is UDP.
 	Carried string
+	// Mapping is what the router was asked for; nil if it was not.
+	Mapping *Mapping
 	// Peers are those that were ever configured, the hub among them.
 	Peers []Peer
+}
+
+// Mapping is a port of the router that leads to this box.
+type Mapping struct {
+	External netip.AddrPort // zero without one
+	Protocol string
+	// Public says that External is an address of the internet.
+	Public bool
+	// Problem says why there is none; empty with one, and before the first answer.
+	Problem string
 }
 
 // Peer is one other end.
@@ -134,6 +146,9 @@ func Examine(ctx context.Context, p Patient) Report {
 	}
 	r = append(r, Finding{"backend", OK, "the tunnel is made by " + tunnel.Backend, ""})
 	r = append(r, p.hub(tunnel, askErr == nil))
+	if m := tunnel.Mapping; m != nil {
+		r = append(r, m.finding())
+	}
 	return append(r, p.peers(tunnel)...)
 }
 

@@ -197,6 +197,31 @@ func TestWell(t *testing.T) {
 	}
 }
 
+func TestPortMapping(t *testing.T) {
+	at := netip.MustParseAddrPort("100.64.0.9:4711")
+	for want, m := range map[string]doctor.Mapping{
+		"ok the router takes packets for this box at 100.64.0.9:4711 (PCP)": {External: at, Protocol: "PCP", Public: true},
+		"note the router takes packets for this box at 100.64.0.9:4711 (NAT-PMP), which is no address of the internet: another router translates, too": {
+			External: at, Protocol: "NAT-PMP",
+		},
+		"note there is no port mapping: refused":                    {Problem: "refused"},
+		"note the router has not been asked for a port mapping yet": {},
+	} {
+		p, tun := well(t)
+		tun.Mapping = &m
+		r := doctor.Examine(t.Context(), *p)
+		var got string
+		for _, f := range r {
+			if f.Check == "port mapping" {
+				got = string(f.Verdict) + " " + f.Says
+			}
+		}
+		if got != want || !r.Healthy() {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+}
+
 func TestSystemRoute(t *testing.T) {
 	r, err := doctor.SystemRoute(netip.MustParseAddrPort("127.0.0.1:51820"))
 	if err != nil || !r.Source.IsLoopback() || r.Interface == "" || r.MTU == 0 {

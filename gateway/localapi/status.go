@@ -30,10 +30,12 @@ type Status struct {
 	Coordinator Coordinator        `json:"coordinator"`
 	Tunnel      Tunnel             `json:"tunnel"`
 	// Carrier is nil where the backend can carry nothing over TCP.
-	Carrier  *Carrier           `json:"carrier,omitempty"`
-	Firewall Firewall           `json:"firewall,omitzero"`
-	Services []Service          `json:"services"`
-	Queues   []spool.QueueStats `json:"queues"`
+	Carrier *Carrier `json:"carrier,omitempty"`
+	// PortMapping is nil where the router is not asked for one.
+	PortMapping *PortMapping       `json:"port_mapping,omitempty"`
+	Firewall    Firewall           `json:"firewall,omitzero"`
+	Services    []Service          `json:"services"`
+	Queues      []spool.QueueStats `json:"queues"`
 	// Spool is all queues together.
 	Spool    spool.Usage `json:"spool"`
 	Sessions []Session   `json:"sessions"`
@@ -65,6 +67,18 @@ type Coordinator struct {
 	Generation uint64    `json:"generation"`
 	Applied    uint64    `json:"applied"`
 	Expires    time.Time `json:"expires"`
+}
+
+// PortMapping is what the router has agreed to, by PCP (RFC 6887) or NAT-PMP (RFC 6886).
+type PortMapping struct {
+	// External is where it takes packets for the tunnel; zero without a mapping.
+	External netip.AddrPort `json:"external,omitzero"`
+	Protocol string         `json:"protocol,omitempty"`
+	// Public is false where External is no address of the internet: another router translates, too.
+	Public  bool      `json:"public"`
+	Expires time.Time `json:"expires,omitzero"`
+	// Problem says why there is none.
+	Problem string `json:"problem,omitempty"`
 }
 
 // Tunnel is the state of the WireGuard device.

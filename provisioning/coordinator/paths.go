@@ -26,6 +26,7 @@ type paths struct {
 
 type toldPaths struct {
 	addresses []netip.AddrPort
+	mapped    netip.AddrPort
 	at        time.Time
 }
 
@@ -36,8 +37,8 @@ func (c *Coordinator) SetSeen(of func(context.Context, []wgkey.PublicKey) map[wg
 	c.paths.seen = of
 }
 
-// tell notes the addresses of a Node, and returns what is known of others.
-func (p *paths) tell(id provisioning.NodeID, addresses []netip.AddrPort, now time.Time) {
+// tell notes the addresses of a Node.
+func (p *paths) tell(id provisioning.NodeID, q wire.PathsQuestion, now time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.local == nil {
@@ -51,17 +52,17 @@ func (p *paths) tell(id provisioning.NodeID, addresses []netip.AddrPort, now tim
 			}
 		}
 	}
-	p.local[id] = toldPaths{addresses, now}
+	p.local[id] = toldPaths{slices.Clone(q.Local), q.Mapped, now}
 }
 
-func (p *paths) told(id provisioning.NodeID, now time.Time) []netip.AddrPort {
+func (p *paths) told(id provisioning.NodeID, now time.Time) toldPaths {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	t := p.local[id]
 	if now.Sub(t.at) > pathsFor {
-		return nil
+		return toldPaths{}
 	}
-	return t.addresses
+	return t
 }
 
 // Paths answers where the relayed Peers of a Node may be reached directly: those of its NetMap, and nobody else.
@@ -78,7 +79,7 @@ func (c *Coordinator) Paths(ctx context.Context, id provisioning.NodeID, q wire.
 		return wire.PathsAnswer{}, err
 	}
 	now := time.Now()
-	c.paths.tell(id, slices.Clone(q.Local), now)
+	c.paths.tell(id, q, now)
 	relayed := slices.DeleteFunc(slices.Clone(m.Peers), func(p wire.Peer) bool { return len(p.Relays) == 0 || p.Kind == wire.Unmanaged })
 	relayed = relayed[:min(len(relayed), wire.MaxPathPeers)]
 	c.paths.mu.Lock()
@@ -95,8 +96,13 @@ func (c *Coordinator) Paths(ctx context.Context, id provisioning.NodeID, q wire.
 	out := wire.PathsAnswer{Seen: at[m.Self.PublicKey]}
 	for _, p := range relayed {
 		found := wire.PeerPaths{PublicKey: p.PublicKey, Seen: at[p.PublicKey]}
+		told := c.paths.told(provisioning.NodeID(p.Node), now)
 		if found.Seen.IsValid() && found.Seen.Addr() == out.Seen.Addr() {
-			found.Local = c.paths.told(provisioning.NodeID(p.Node), now)
+			found.Local = told.addresses
+		}
+		// At another address it could be anybody's: a box may not have others send probes to a stranger.
+		if found.Seen.IsValid() && told.mapped.Addr() == found.Seen.Addr() && told.mapped.Port() != 0 {
+			found.Mapped = told.mapped
 		}
 		if found.Seen.IsValid() {
 			out.Peers = append(out.Peers, found)

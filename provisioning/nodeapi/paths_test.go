@@ -33,9 +33,10 @@ func TestPathsAreToldToPeersOnly(t *testing.T) {
 		n.Clinic(t, "sued")
 		nord, sued, lab := n.Node(t, "nord"), n.Node(t, "sued"), n.Node(t, "lab")
 		n.Grant(t, "pacs", "nord")
+		var mapped netip.AddrPort
 		ask := func(of *provisioningtest.Node, local ...string) (a wire.PathsAnswer) {
 			t.Helper()
-			var q wire.PathsQuestion
+			q := wire.PathsQuestion{Mapped: mapped}
 			for _, l := range local {
 				q.Local = append(q.Local, netip.MustParseAddrPort(l))
 			}
@@ -78,6 +79,16 @@ func TestPathsAreToldToPeersOnly(t *testing.T) {
 		at[nord.Map().Self.PublicKey] = netip.AddrPortFrom(at[key].Addr(), 4712)
 		if a := ask(nord); len(a.Peers) != 1 || !slices.Equal(a.Peers[0].Local, []netip.AddrPort{netip.MustParseAddrPort("192.168.1.5:51820")}) {
 			t.Errorf("behind the same router the clinic hears %+v", a)
+		}
+		for m, want := range map[netip.AddrPort]bool{
+			netip.AddrPortFrom(at[key].Addr(), 51820): true, netip.MustParseAddrPort("198.51.100.9:51820"): false, netip.AddrPortFrom(at[key].Addr(), 0): false,
+		} {
+			mapped = m
+			ask(lab, "192.168.1.5:51820")
+			mapped = netip.AddrPort{}
+			if a := ask(nord); len(a.Peers) != 1 || (a.Peers[0].Mapped == m) != want || a.Peers[0].Mapped.IsValid() != want {
+				t.Errorf("of a mapping at %v the clinic hears %+v", m, a)
+			}
 		}
 		time.Sleep(20 * time.Minute)
 		if a := ask(nord); len(a.Peers) != 1 || len(a.Peers[0].Local) != 0 {

@@ -20,6 +20,8 @@ const (
 type PathsQuestion struct {
 	// Local are addresses of its interfaces with its WireGuard port, at most MaxLocalPaths.
 	Local []netip.AddrPort `json:"local,omitempty"`
+	// Mapped is where its router takes packets for its WireGuard port, by its own word; zero if it does not.
+	Mapped netip.AddrPort `json:"mapped,omitzero"`
 }
 
 // PathsAnswer is what the coordinator knows.
@@ -35,6 +37,8 @@ type PeerPaths struct {
 	PublicKey wgkey.PublicKey `json:"public_key"`
 	// Seen is where the hub sees it.
 	Seen netip.AddrPort `json:"seen,omitzero"`
+	// Mapped is where its router takes packets for it; zero unless that is at the address of Seen.
+	Mapped netip.AddrPort `json:"mapped,omitzero"`
 	// Local are those that it told. They are left out for a Peer that is not behind the same public address.
 	Local []netip.AddrPort `json:"local,omitempty"`
 }

@@ -12,6 +12,7 @@ type Source uint8
 const (
 	Configured Source = iota // an operator wrote it down
 	Observed                 // a hub or relay has seen the peer there
+	Mapped                   // the peer's router takes packets for it there, by its own word
 	Local                    // an address of the peer's own interface
 	Learned                  // an authenticated probe of the peer came from there
 )
