@@ -28,12 +28,15 @@ func TestUrgentOfAService(t *testing.T) {
 	if out := l.run("service", "show", "er", "--json"); !strings.Contains(out, `"urgent_stat": true`) || !strings.Contains(out, `"1.2.840.10008.5.1.4.1.1.2.1"`) || strings.Contains(out, "12.1") {
 		t.Errorf("after another er is shown as\n%s", out)
 	}
+	l.run("service", "set", "his", "--urgent-stat=false")
+	if out := shown("his"); !strings.Contains(out, "takes ORM") || strings.Contains(out, "urgent") {
+		t.Errorf("after a change his is shown as\n%s", out)
+	}
 	for want, arg := range map[string][]string{
 		"neither a UID nor a modality": with("x", "--dicom", "--ae-title", "X", "--urgent-class", "XRAY"),
 		"DICOM allows 16":              with("x", "--dicom", "--ae-title", "X", "--urgent-ae", "SEVENTEEN_LETTERS"),
 		"can pass others":              with("x", "--dicom", "--ae-title", "X", "--mode", "pass-through", "--urgent-stat"),
 		"only in the queue":            with("x", "--hl7", "--mode", "pass-through", "--urgent-stat"),
-		"speaks no DICOM":              {"service", "set", "his", "--urgent-stat"},
 	} {
 		if out, err := l.try(arg...); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v: %v\n%s", arg, err, out)

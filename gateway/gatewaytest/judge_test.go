@@ -128,6 +128,11 @@ func TestCaptureIsClassified(t *testing.T) {
 		ip4("11", "ca6cca6c00000000"+"04000000"+"00000000"),                                                    // WireGuard data
 		ip4("11", "ca6cca6c00000000"+"04000001"+"00000000"),                                                    // not quite
 		ip4("11", "14e914e900000000"+"05000000"+"00000000"),                                                    // neither
+		ip4("11", "ca6c14e700000000"+"0201"+strings.Repeat("00", 58)),                                          // PCP
+		ip4("11", "ca6c14e700000000"+"0000"),                                                                   // NAT-PMP
+		ip4("11", "ca6c14e700000000"+"0001"+strings.Repeat("00", 10)),                                          // NAT-PMP
+		ip4("11", "ca6c14e700000000"+"0001"+strings.Repeat("00", 11)),                                          // neither
+		ip4("11", "ca6c14e800000000"+"0000"),                                                                   // to another port
 		ip4("06", "1f90c35000000000"),                                                                          // from port 8080
 		ip4("06", "c3501f9000000000"),                                                                          // to port 8080
 		ip4("06", "c3500068"+"00000000"),                                                                       // DICOM in the clear
@@ -153,7 +158,7 @@ func TestCaptureIsClassified(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got.Packets != 16 || got.WireGuard != [5]int{0, 1, 0, 0, 1} || got.Tunnel() != 2 || got.HTTP != 2 || got.Neighbors != 4 || got.OtherCount != 8 {
+	if got.Packets != 21 || got.WireGuard != [5]int{0, 1, 0, 0, 1} || got.Tunnel() != 2 || got.HTTP != 2 || got.Neighbors != 4 || got.Mapping != 3 || got.OtherCount != 10 {
 		t.Errorf("got %+v", got)
 	}
 	for _, bad := range [][]byte{nil, make([]byte, 24), pcap[:20]} {

@@ -388,14 +388,14 @@ func judge(t *testing.T, n *Network, tr *transcript, canary Canary, outside []*C
 			t.Errorf("%s: found the %s", name, h)
 		}
 		if traffic.OtherCount > 0 {
-			t.Errorf("%s: %d packets that are neither WireGuard nor enrolment: %v", name, traffic.OtherCount, traffic.Other)
+			t.Errorf("%s: %d packets that are neither WireGuard, enrolment nor questions to the router: %v", name, traffic.OtherCount, traffic.Other)
 		}
 		if traffic.WireGuard[1] == 0 || traffic.WireGuard[2] == 0 || traffic.WireGuard[4] < 1000 || traffic.HTTP == 0 {
 			t.Errorf("%s: the traffic is not what was sent: %+v", name, traffic)
 		}
-		tr.note("%s: %d packets, %.1f MB: WireGuard %d (initiations %d, responses %d, cookies %d, data %d), enrolment HTTP %d, ARP and ICMP %d, other %d; canary hits %d",
+		tr.note("%s: %d packets, %.1f MB: WireGuard %d (initiations %d, responses %d, cookies %d, data %d), enrolment HTTP %d, ARP and ICMP %d, questions to the router for a port %d, other %d; canary hits %d",
 			name, traffic.Packets, float64(traffic.Bytes)/1e6, traffic.Tunnel(), traffic.WireGuard[1], traffic.WireGuard[2], traffic.WireGuard[3], traffic.WireGuard[4],
-			traffic.HTTP, traffic.Neighbors, traffic.OtherCount, len(hits))
+			traffic.HTTP, traffic.Neighbors, traffic.Mapping, traffic.OtherCount, len(hits))
 	}
 	hits, err := canary.SearchFile(inside.File)
 	if err != nil {

@@ -18,6 +18,8 @@ type Traffic struct {
 	HTTP int
 	// Neighbors counts what a line needs by itself: ARP, and ICMP, ICMPv6 and IGMP between addresses of the line.
 	Neighbors int
+	// Mapping counts questions to the router for a port: PCP's and NAT-PMP's, of exactly their lengths.
+	Mapping int
 	// Other lists everything else, at most 20 of them in words.
 	OtherCount int
 	Other      []string
@@ -117,6 +119,22 @@ func ofLine(a netip.Addr) bool {
 	return netip.MustParsePrefix("198.18.0.0/15").Contains(a) || a.IsLinkLocalUnicast() || a.IsMulticast() || a.IsUnspecified()
 }
 
+// asksForPort reports whether a UDP datagram is a question of PCP (RFC 6887, MAP) or NAT-PMP (RFC 6886, address or UDP mapping) to their port.
+func asksForPort(b []byte) bool {
+	if len(b) < 10 || binary.BigEndian.Uint16(b[2:]) != 5351 {
+		return false
+	}
+	switch b = b[8:]; len(b) {
+	case 60:
+		return b[0] == 2 && b[1] == 1
+	case 2:
+		return b[0] == 0 && b[1] == 0
+	case 12:
+		return b[0] == 0 && b[1] == 1
+	}
+	return false
+}
+
 // transport classifies the payload of an IP packet.
 func (t *Traffic) transport(protocol byte, src, dst netip.Addr, b []byte, httpPort uint16) {
 	switch {
@@ -124,6 +142,8 @@ func (t *Traffic) transport(protocol byte, src, dst netip.Addr, b []byte, httpPo
 		t.Neighbors++
 	case protocol == 17 && ofLine(src) && ofLine(dst) && len(b) >= 12 && b[8] >= 1 && b[8] <= 4 && b[9] == 0 && b[10] == 0 && b[11] == 0:
 		t.WireGuard[b[8]]++
+	case protocol == 17 && ofLine(src) && ofLine(dst) && asksForPort(b):
+		t.Mapping++
 	case (protocol == 6 || protocol == 17) && len(b) >= 8:
 		sp, dp := binary.BigEndian.Uint16(b), binary.BigEndian.Uint16(b[2:])
 		if protocol == 6 && ofLine(src) && ofLine(dst) && (sp == httpPort || dp == httpPort) {

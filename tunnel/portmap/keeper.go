@@ -17,7 +17,7 @@ const (
 	renewEvery = 10 * time.Minute
 	renewSoon  = time.Minute
 	// After a failure it is asked again after retryFirst, then after twice as long each time, up to retryLast.
-	retryFirst = time.Hour
+	retryFirst = 2 * time.Minute
 	retryLast  = 6 * time.Hour
 	// idleEvery is how often it is looked whether there is a port and a router.
 	idleEvery = 30 * time.Second
@@ -40,9 +40,26 @@ type Mapping struct {
 // Public reports whether External can be reached from the internet. It cannot if there is another translation behind the router.
 func (m Mapping) Public() bool { return m.External.IsValid() && public(m.External.Addr()) }
 
+// notPublic are IPv4 addresses beside private ones that nobody on the internet has: shared ones (RFC 6598), those of DS-Lite (RFC 6333), of test beds
+// (RFC 2544), and reserved ones (RFC 1112).
+var notPublic = [...]netip.Prefix{
+	netip.MustParsePrefix("100.64.0.0/10"), netip.MustParsePrefix("192.0.0.0/24"), netip.MustParsePrefix("198.18.0.0/15"), netip.MustParsePrefix("240.0.0.0/4"),
+}
+
 func public(a netip.Addr) bool {
-	shared := netip.PrefixFrom(netip.AddrFrom4([4]byte{100, 64, 0, 0}), 10) // RFC 6598
-	return a.IsGlobalUnicast() && !a.IsPrivate() && !shared.Contains(a)
+	for _, p := range notPublic {
+		if p.Contains(a) {
+			return false
+		}
+	}
+	return a.IsGlobalUnicast() && !a.IsPrivate()
+}
+
+// stands reports whether a mapping may well be there yet after its renewal has failed: a lost answer is no reason to give it up before it ends, a
+// refusal is.
+func stands(had Mapping, err error) bool {
+	_, refused := errors.AsType[*RefusedError](err)
+	return had.External.IsValid() && !refused
 }
 
 // Options are what a Keeper is made of. All but Log are required.
@@ -109,8 +126,7 @@ func (k *Keeper) Run(ctx context.Context) {
 				k.router, k.port = router, port
 				retry = retryFirst
 				wait = max(min(time.Until(m.Expires)/2, renewEvery), renewSoon)
-			case had.External.IsValid():
-				// The mapping may well stand: one lost answer is no reason to give it up before it ends.
+			case stands(had, m.Err):
 				m, wait = had, renewSoon
 			default:
 				wait, retry = retry, min(2*retry, retryLast)
@@ -161,7 +177,13 @@ func (k *Keeper) request(ctx context.Context, router netip.AddrPort, port uint16
 			wanted = had.External.Port()
 		}
 		protocol = "NAT-PMP"
-		a, err = s.pmp(ctx, port, wanted, lease)
+		// From another port: a late refusal of a PCP question that was sent twice would pass for one of NAT-PMP.
+		p, openErr := open(ctx, router)
+		if openErr != nil {
+			return Mapping{Err: openErr}
+		}
+		defer func() { _ = p.c.Close() }()
+		a, err = p.pmp(ctx, port, wanted, lease)
 	}
 	if err != nil {
 		return Mapping{Err: err}

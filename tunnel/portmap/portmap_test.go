@@ -23,7 +23,8 @@ type fake struct {
 	code     byte
 	external netip.AddrPort
 	deleted  int
-	twisted  func([]byte) // spoils answers to map requests
+	slow     time.Duration // before each answer
+	twisted  func([]byte)  // spoils answers to map requests
 }
 
 func start(t *testing.T, f *fake) *fake {
@@ -44,10 +45,22 @@ func start(t *testing.T, f *fake) *fake {
 			if err != nil {
 				return
 			}
+			time.Sleep(f.slow)
 			_, _ = c.WriteToUDPAddrPort(f.answer(b[:n]), from)
 		}
 	}()
 	return f
+}
+
+// silent is a port that takes everything and answers nothing.
+func silent(t *testing.T) netip.AddrPort {
+	t.Helper()
+	c, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close() })
+	return c.LocalAddr().(*net.UDPAddr).AddrPort()
 }
 
 func (f *fake) answer(q []byte) []byte {
@@ -119,6 +132,35 @@ func TestMappedAndRemoved(t *testing.T) {
 	}
 }
 
+// A router of the older protocol that answers after the question was repeated refuses PCP twice. The second refusal is none of NAT-PMP.
+func TestSlowRouterOfTheOlderProtocol(t *testing.T) {
+	f := start(t, &fake{slow: 300 * time.Millisecond})
+	if m := keeper(f).request(t.Context(), f.at, 51820, Mapping{}); m.Err != nil || m.External != external || m.Protocol != "NAT-PMP" {
+		t.Errorf("%+v", m)
+	}
+}
+
+// What the router takes back is gone at once; an answer that is lost takes nothing away.
+func TestRenewalThatFails(t *testing.T) {
+	for refuses, want := range map[bool]bool{true: false, false: true} {
+		f := start(t, &fake{pcp: true})
+		k := keeper(f)
+		had := k.request(t.Context(), f.at, 51820, Mapping{})
+		at := f.at
+		if refuses {
+			f.mu.Lock()
+			f.code = 2
+			f.mu.Unlock()
+		} else {
+			at = silent(t)
+		}
+		m := k.request(t.Context(), at, 51820, had)
+		if had.Err != nil || m.Err == nil || stands(had, m.Err) != want || stands(Mapping{}, m.Err) {
+			t.Errorf("refused %v: %+v after %+v", refuses, m, had)
+		}
+	}
+}
+
 // Each refusal is reported as such, with its protocol and code.
 func TestRefused(t *testing.T) {
 	for _, pcp := range []bool{true, false} {
@@ -173,7 +215,7 @@ func TestHostileAnswers(t *testing.T) {
 
 func TestPublic(t *testing.T) {
 	for a, want := range map[string]bool{
-		"203.0.113.7:1": true, "10.0.0.1:1": false, "192.168.1.1:1": false, "100.64.3.4:1": false, "100.128.0.1:1": true, "127.0.0.1:1": false, "169.254.1.1:1": false,
+		"203.0.113.7:1": true, "10.0.0.1:1": false, "192.168.1.1:1": false, "100.64.3.4:1": false, "100.128.0.1:1": true, "127.0.0.1:1": false, "192.0.0.2:1": false, "198.18.0.1:1": false, "240.0.0.1:1": false, "169.254.1.1:1": false,
 	} {
 		if got := (Mapping{External: netip.MustParseAddrPort(a)}).Public(); got != want {
 			t.Errorf("%s: %v", a, got)
